@@ -1,0 +1,5 @@
+"""Lite DETR for MMDetection."""
+
+from .version import __version__
+
+__all__ = ['__version__']

@@ -1,0 +1,5 @@
+"""Operators of Lite DETR. This package imports torch only: it works without mmcv and mmdet."""
+
+from .key_aware_deform_attn import key_aware_deform_attn
+
+__all__ = ['key_aware_deform_attn']

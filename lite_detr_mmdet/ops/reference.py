@@ -1,0 +1,109 @@
+"""Key-aware deformable attention in plain PyTorch: the definition that every kernel is tested against."""
+
+from typing import List, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def get_sampling_points(
+    reference_points: Tensor, sampling_offsets: Tensor, height: int, width: int, level: int
+) -> Tensor:
+    """Sampling points of one level in pixels of its map; the centre of the first pixel is (0, 0).
+
+    A point that is not finite or that touches no pixel is moved to (-2, -2), where it reads zero as before, so that
+    no later step meets a number that it cannot convert to an index.
+
+    Args:
+        reference_points (Tensor): (bs, num_queries, num_levels, 2 or 4), normalised to [0, 1].
+        sampling_offsets (Tensor): (bs, num_queries, num_heads, num_levels or 1, num_points, 2).
+        height (int): Height of the level's map.
+        width (int): Width of the level's map.
+        level (int): Index of the level.
+
+    Returns:
+        Tensor: (bs, num_queries, num_heads, num_points, 2), (x, y) in pixels.
+    """
+    reference = reference_points[:, :, None, level, None]
+    offsets = sampling_offsets[:, :, :, level if sampling_offsets.shape[3] > 1 else 0]
+    size = torch.tensor([width, height], dtype=offsets.dtype, device=offsets.device)
+    scale = 1.0
+    if reference.shape[-1] == 4:  # offsets in units of half the box, shared out over the points
+        scale = reference[..., 2:] * size * (0.5 / offsets.shape[3])
+    points = reference[..., :2] * size - 0.5 + offsets * scale
+    inside = ((points > -1) & (points < size)).all(-1, keepdim=True)
+    if torch.is_tensor(scale):  # or the gradient of the box would be 0 * inf
+        points = reference[..., :2] * size - 0.5 + torch.where(inside, offsets, 0) * scale
+    return torch.where(inside, points, points.new_tensor(-2.0))
+
+
+def sample_level(value: Tensor, points: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear samples of one level; pixels outside the map are zero.
+
+    Args:
+        value (Tensor): (bs, height * width, num_heads, head_dim).
+        points (Tensor): (bs, num_queries, num_heads, num_points, 2), (x, y) in pixels.
+        height (int): Height of the level's map.
+        width (int): Width of the level's map.
+
+    Returns:
+        Tensor: (bs * num_heads, head_dim, num_queries, num_points).
+    """
+    bs, _, num_heads, head_dim = value.shape
+    num_queries, num_points = points.shape[1], points.shape[3]
+    if 0 in (height, width, bs, num_queries):  # no map or nobody who looks at it; grid_sample refuses both
+        # Tied to both inputs, so that each of them still receives a gradient of zero.
+        nothing = value.sum() * 0 + points.sum().to(value.dtype) * 0
+        return nothing.expand(bs * num_heads, head_dim, num_queries, num_points)
+    maps = value.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, height, width)
+    size = torch.tensor([width, height], dtype=points.dtype, device=points.device)
+    grid = (2 * points + 1) / size - 1
+    grid = grid.transpose(1, 2).flatten(0, 1)
+    return F.grid_sample(maps, grid.to(maps.dtype), mode='bilinear', padding_mode='zeros', align_corners=False)
+
+
+def sample(tensor: Tensor, points: List[Tensor], shapes: List[List[int]]) -> Tensor:
+    """Bilinear samples of all levels: (bs * num_heads, head_dim, num_queries, num_levels * num_points)."""
+    levels = tensor.split([height * width for height, width in shapes], dim=1)
+    return torch.cat(
+        [sample_level(level, pts, *shape) for level, pts, shape in zip(levels, points, shapes)],
+        dim=-1,
+    )
+
+
+def key_aware_deform_attn_reference(
+    query: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    key: Optional[Tensor] = None,
+) -> Tensor:
+    """Key-aware deformable attention (Lite DETR, Sec. 3.6, Eq. 4) in plain PyTorch.
+
+    Arguments, result and meaning as in :func:`lite_detr_mmdet.ops.key_aware_deform_attn`, without its checks. When
+    the key is the value it is sampled once. Half precision is computed in float32 and rounded at the end.
+    """
+    dtype = query.dtype
+    # Half-precision coordinates would be off by more than half a pixel on a wide map.
+    compute_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    query, value = query.to(compute_dtype), value.to(compute_dtype)
+    reference_points, sampling_offsets = reference_points.to(compute_dtype), sampling_offsets.to(compute_dtype)
+
+    bs, num_queries, num_heads, head_dim = query.shape
+    shapes = spatial_shapes.tolist()
+    points = [
+        get_sampling_points(reference_points, sampling_offsets, height, width, level)
+        for level, (height, width) in enumerate(shapes)
+    ]
+    sampled_value = sample(value, points, shapes)
+    sampled_key = sampled_value if key is None else sample(key.to(compute_dtype), points, shapes)
+
+    # (bs * num_heads, head_dim, num_queries, 1) against (bs * num_heads, head_dim, num_queries, num_samples)
+    scaled_query = query.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_queries, 1) * head_dim**-0.5
+    attention_weights = (scaled_query * sampled_key).sum(1, keepdim=True).softmax(-1)
+    output = (attention_weights * sampled_value).sum(-1)
+    output = output.view(bs, num_heads * head_dim, num_queries).transpose(1, 2)
+    return output.to(dtype).contiguous()
