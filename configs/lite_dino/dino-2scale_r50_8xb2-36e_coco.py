@@ -1,0 +1,12 @@
+"""DINO without strides 8 and 16: the first row of the second half of Table 5."""
+
+_base_ = './dino-3scale_r50_8xb2-36e_coco.py'
+
+num_levels = 2
+model = dict(
+    num_feature_levels=num_levels,
+    backbone=dict(out_indices=(3,)),
+    neck=dict(in_channels=[2048], num_outs=num_levels),
+    encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=num_levels))),
+    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=num_levels))),
+)

@@ -1,0 +1,6 @@
+"""Lite DETR detectors."""
+
+from .lite_dino import LiteDINO
+from .registry_transformer_mixin import RegistryTransformerMixin
+
+__all__ = ['LiteDINO', 'RegistryTransformerMixin']

@@ -1,0 +1,81 @@
+"""The one hook that lets any deformable DETR of mmdet take its encoder and its attention from the registry."""
+
+from typing import Dict, Optional, Sequence, Tuple
+
+from torch import Tensor
+
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
+
+
+class RegistryTransformerMixin:
+    """Build ``encoder`` and the decoder's cross-attention from the registry.
+
+    mmdet's hosts name their encoder and attention classes in the code. With this mixin in front of a host
+    (``class LiteDINO(RegistryTransformerMixin, DINO)``) the host's ``encoder`` config takes a ``type``, and so does
+    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own.
+    """
+
+    def _init_layers(self) -> None:
+        """Let the host build its layers, then put the configured ones in their place."""
+        encoder_cfg = self.encoder
+        decoder_cfg = self.decoder
+        embed_dims = encoder_cfg['layer_cfg']['self_attn_cfg'].get('embed_dims', 256)
+        # The host reads the width of its encoder while it builds the rest: give it the smallest encoder of that width.
+        self.encoder = dict(
+            num_layers=1,
+            layer_cfg=dict(
+                self_attn_cfg=dict(embed_dims=embed_dims),
+                ffn_cfg=dict(embed_dims=embed_dims, feedforward_channels=1),
+            ),
+        )
+        cross_attn_cfg = dict(decoder_cfg['layer_cfg'].get('cross_attn_cfg', {}))
+        if 'type' in cross_attn_cfg:
+            layer_cfg = {**decoder_cfg['layer_cfg'], 'cross_attn_cfg': dict(embed_dims=embed_dims)}
+            self.decoder = {**decoder_cfg, 'layer_cfg': layer_cfg}
+        super()._init_layers()
+        self.encoder = MODELS.build(encoder_cfg)
+        if 'type' in cross_attn_cfg:
+            for layer in self.decoder.layers:
+                layer.cross_attn = MODELS.build({'batch_first': True, **cross_attn_cfg})
+
+    def pre_transformer(
+        self, mlvl_feats: Tuple[Tensor], batch_data_samples: OptSampleList = None
+    ) -> Tuple[Dict, Dict]:
+        """As the host's; adds the level shapes in Python numbers, which the encoder needs without a synchronisation."""
+        encoder_inputs, decoder_inputs = super().pre_transformer(mlvl_feats, batch_data_samples)
+        level_shapes = [tuple(feat.shape[-2:]) for feat in mlvl_feats]
+        encoder_inputs['level_shapes'] = level_shapes
+        if getattr(self.encoder, 'drops_low_levels', False):
+            decoder_inputs = self._drop_low_levels(decoder_inputs, level_shapes)
+        return encoder_inputs, decoder_inputs
+
+    def forward_encoder(
+        self,
+        feat: Tensor,
+        feat_mask: Optional[Tensor],
+        feat_pos: Tensor,
+        level_shapes: Sequence[Tuple[int, int]],
+        **kwargs,
+    ) -> Dict:
+        """Run the encoder; shapes as in the host's ``forward_encoder``."""
+        memory = self.encoder(
+            query=feat, query_pos=feat_pos, key_padding_mask=feat_mask, level_shapes=level_shapes, **kwargs
+        )
+        outputs = dict(memory_mask=feat_mask, spatial_shapes=kwargs['spatial_shapes'])
+        if getattr(self.encoder, 'drops_low_levels', False):
+            outputs = self._drop_low_levels(outputs, level_shapes)
+        return dict(memory=memory, **outputs)
+
+    def _drop_low_levels(self, inputs: Dict, level_shapes: Sequence[Tuple[int, int]]) -> Dict:
+        """The inputs of the decoder that go with a memory of high-level tokens only."""
+        num_low_levels = self.encoder.num_low_levels
+        split = sum(height * width for height, width in level_shapes[:num_low_levels])
+        inputs = dict(inputs)
+        if inputs['memory_mask'] is not None:
+            inputs['memory_mask'] = inputs['memory_mask'][:, split:]
+        inputs['spatial_shapes'] = inputs['spatial_shapes'][num_low_levels:]
+        if 'level_start_index' in inputs:
+            inputs['level_start_index'] = inputs['level_start_index'][num_low_levels:] - split
+            inputs['valid_ratios'] = inputs['valid_ratios'][:, num_low_levels:]
+        return inputs

@@ -1,0 +1,89 @@
+"""One layer of the interleaved encoder."""
+
+from typing import Optional, Tuple
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import FFN
+from torch import Tensor
+
+from mmdet.models.layers import DeformableDetrTransformerEncoderLayer
+from mmdet.registry import MODELS
+from mmengine.model import ModuleList
+
+
+class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
+    """Encoder layer that can update a part of the tokens and treat the low-level ones lightly (Sec. 3.3 to 3.5).
+
+    Args:
+        self_attn_cfg (dict): Config of the attention; ``type`` is a registered multi-scale deformable attention,
+            by default mmcv's ``MultiScaleDeformableAttention``.
+        ffn_cfg (dict): Config of the feed-forward network of the high-level tokens.
+        norm_cfg (dict): Config of the norms. Defaults to ``dict(type='LN')``.
+        low_level_ffn_channels (int, optional): Hidden channels of the small feed-forward network of the low-level
+            tokens; None for a layer without low-level queries. Defaults to None.
+        updates_high_level (bool): Whether high-level tokens are among the queries. Defaults to True.
+    """
+
+    def __init__(
+        self, *args, low_level_ffn_channels: Optional[int] = None, updates_high_level: bool = True, **kwargs
+    ) -> None:
+        self.low_level_ffn_channels = low_level_ffn_channels
+        self.updates_high_level = updates_high_level
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Build attention, feed-forward networks and norms; names are those of the parent."""
+        self.self_attn = MODELS.build({'type': 'MultiScaleDeformableAttention', **self.self_attn_cfg})
+        self.embed_dims = self.self_attn.embed_dims
+        num_norms = 1
+        if self.updates_high_level:
+            self.ffn = FFN(**self.ffn_cfg)
+            num_norms = 2
+        self.norms = ModuleList([build_norm_layer(self.norm_cfg, self.embed_dims)[1] for _ in range(num_norms)])
+        if self.low_level_ffn_channels is not None:
+            self.low_level_ffn = FFN(**{**self.ffn_cfg, 'feedforward_channels': self.low_level_ffn_channels})
+            self.low_level_norm = build_norm_layer(self.norm_cfg, self.embed_dims)[1]
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        value: Tensor,
+        key_padding_mask: Optional[Tensor],
+        num_low_level_queries: int = 0,
+        **kwargs,
+    ) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+        """Update the queries.
+
+        Args:
+            query (Tensor): Tokens to update, low-level ones first, (bs, num_queries, dim).
+            query_pos (Tensor): Positional and level embedding of the queries, (bs, num_queries, dim).
+            value (Tensor): All tokens, (bs, num_value, dim).
+            key_padding_mask (Tensor, optional): True at padded tokens, (bs, num_value).
+            num_low_level_queries (int): How many of the queries are low-level tokens. Defaults to 0.
+            kwargs: ``reference_points``, ``spatial_shapes`` and ``level_start_index`` for the attention.
+
+        Returns:
+            tuple[Tensor | None, Tensor | None]: Updated low-level and high-level tokens, None where there are none.
+        """
+        query = self.self_attn(
+            query=query,
+            key=value,
+            value=value,
+            query_pos=query_pos,
+            key_padding_mask=key_padding_mask,
+            **kwargs,
+        )
+        query = self.norms[0](query)
+        low_level = high_level = None
+        if self.low_level_ffn_channels is not None:
+            low_level = self.low_level_norm(self.low_level_ffn(query[:, :num_low_level_queries]))
+        if self.updates_high_level:
+            high_level = self.norms[1](self.ffn(query[:, num_low_level_queries:]))
+        return low_level, high_level
+
+
+def join_levels(low_level: Optional[Tensor], high_level: Tensor) -> Tensor:
+    """All tokens in their original order; no copy when there are no low-level ones."""
+    return high_level if low_level is None else torch.cat([low_level, high_level], dim=1)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Evaluate with one process per GPU (or, where there is none, with CPU processes).
+#   dist_test.sh CONFIG CHECKPOINT NUM_PROCESSES [ARGUMENTS OF test.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+set -euo pipefail
+
+if [ "$#" -lt 3 ]; then
+    sed -n '2,4p' "$0" >&2
+    exit 2
+fi
+config=$1
+checkpoint=$2
+num_processes=$3
+shift 3
+
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$num_processes" \
+    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
