@@ -63,8 +63,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[6], gamma=0.1),
 ]
-default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2), visualization=dict(draw=False)
-)
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2), visualization=dict(draw=False))
 randomness = dict(seed=0)
 auto_scale_lr = dict(base_batch_size=8)

@@ -2,10 +2,9 @@
 
 from typing import Dict
 
-from torch import Tensor
-
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
+from torch import Tensor
 
 from .registry_transformer_mixin import RegistryTransformerMixin
 

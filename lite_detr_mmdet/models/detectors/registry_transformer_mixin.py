@@ -2,10 +2,9 @@
 
 from typing import Dict, Optional, Sequence, Tuple
 
-from torch import Tensor
-
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
+from torch import Tensor
 
 
 class RegistryTransformerMixin:

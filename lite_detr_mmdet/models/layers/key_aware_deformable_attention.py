@@ -3,10 +3,9 @@
 from typing import Optional
 
 from mmcv.ops import MultiScaleDeformableAttention
-from torch import Tensor, nn
-
 from mmdet.registry import MODELS
 from mmengine.model import xavier_init
+from torch import Tensor, nn
 
 from ...ops import key_aware_deform_attn
 

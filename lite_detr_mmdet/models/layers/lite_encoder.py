@@ -3,12 +3,11 @@
 from typing import List, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-
 from mmdet.models.layers import DeformableDetrTransformerEncoder
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .lite_encoder_layer import LiteEncoderLayer, join_levels
 

@@ -5,11 +5,10 @@ from typing import Optional, Tuple
 import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN
-from torch import Tensor
-
 from mmdet.models.layers import DeformableDetrTransformerEncoderLayer
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
+from torch import Tensor
 
 
 class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):

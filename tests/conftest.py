@@ -1,0 +1,69 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+from typing import Sequence, Tuple
+
+# Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np
+import pytest
+import torch
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).resolve().parent / 'data' / 'golden'
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Make every test start from the same random state."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def tiny_config():
+    """Read a config of ``configs/`` and make it small enough for one training step on a small image."""
+
+    def read(path: str, num_queries: int = 20) -> Config:
+        cfg = Config.fromfile(ROOT / 'configs' / path)
+        cfg.model.num_queries = num_queries
+        cfg.model.backbone.init_cfg = None  # no download
+        cfg.model.test_cfg.max_per_img = 10
+        return cfg
+
+    return read
+
+
+@pytest.fixture
+def batch():
+    """Make images with ground truth as a dataloader would: ``num_boxes`` lists the boxes of each image."""
+
+    def make(num_boxes: Sequence[int] = (3, 1), size: Tuple[int, int] = (128, 160), num_classes: int = 3) -> dict:
+        data = demo_mm_inputs(
+            batch_size=len(num_boxes),
+            # The last image is smaller than the first, so that there is padding.
+            image_shapes=[(3, size[0] - 16 * index, size[1] - 32 * index) for index in range(len(num_boxes))],
+            num_items=list(num_boxes),
+            num_classes=num_classes,
+        )
+        for sample in data['data_samples']:
+            boxes = sample.gt_instances.bboxes
+            sample.gt_instances.bboxes = boxes.tensor if hasattr(boxes, 'tensor') else boxes
+        return data
+
+    return make
+
+
+@pytest.fixture
+def golden():
+    """Read a golden file: arrays as tensors, scalar entries as Python numbers."""
+
+    def read(name: str) -> dict:
+        arrays = np.load(GOLDEN / f'{name}.npz')
+        return {key: torch.from_numpy(arrays[key]) if arrays[key].ndim else arrays[key].item() for key in arrays}
+
+    return read

@@ -1,0 +1,89 @@
+"""Every shipped config builds, is what its name says, trains a step and predicts."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+import lite_detr_mmdet  # noqa: F401
+from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncoder
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+NAME = re.compile(
+    r'(?P<algorithm>dino|lite-dino)-(?P<scales>\d)scale'
+    r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|kda)(?P<suffix>-msda|-seq)?)?'
+    r'_(?P<backbone>r18|r50|swin-t)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
+)
+BACKBONES = {'r18': ('ResNet', 18), 'r50': ('ResNet', 50), 'swin-t': ('SwinTransformer', None)}
+DROPS = {'coco': {12: 11, 24: 20, 36: 30}}
+NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3}
+
+
+def test_names_are_unique_in_the_package():
+    stems = [Path(file).stem for file in FILES]
+    assert stems and len(set(stems)) == len(stems)
+    assert all(stem == stem.lower() for stem in stems)
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_name_says_what_is_built(file):
+    match = NAME.fullmatch(Path(file).stem)
+    assert match, 'the name does not follow the scheme'
+    name = match.groupdict()
+    cfg = Config.fromfile(CONFIGS / file)
+    model = MODELS.build(cfg.model)
+
+    assert type(model).__name__ == ('LiteDINO' if name['algorithm'] == 'lite-dino' else 'DINO')
+    assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'])
+    backbone, depth = BACKBONES[name['backbone']]
+    assert type(model.backbone).__name__ == backbone and getattr(model.backbone, 'depth', None) == depth
+    assert model.neck.convs[0].conv.bias is not None
+    assert model.bbox_head.num_classes == NUM_CLASSES[name['dataset']]
+
+    attention = [layer.self_attn for layer in model.encoder.layers]
+    attention += [layer.cross_attn for layer in model.decoder.layers]
+    key_aware = name['algorithm'] == 'lite-dino' and name['suffix'] != '-msda'
+    assert all(isinstance(module, KeyAwareDeformableAttention) == key_aware for module in attention)
+
+    encoder = model.encoder
+    if name['blocks']:
+        assert isinstance(encoder, LiteEncoder)
+        assert encoder.num_low_levels == int(name['low'])
+        assert encoder.num_levels - encoder.num_low_levels == int(name['high'])
+        assert encoder.num_blocks == int(name['blocks'])
+        sequential = name['suffix'] == '-seq'
+        assert len(encoder.layers) == (int(name['updates']) + sequential) * int(name['blocks'])
+        update = 'sequential' if sequential else ('joint' if name['closing'] == '1' else 'none')
+        assert encoder.low_level_update == update
+        closing = [hasattr(layer, 'low_level_ffn') for layer in encoder.layers]
+        assert sum(closing) == int(name['closing']) * int(name['blocks'])
+    else:
+        assert not any(hasattr(layer, 'low_level_ffn') for layer in encoder.layers)
+
+    batch_size = int(name['gpus']) * int(name['batch'])
+    assert cfg.train_dataloader.batch_size == int(name['batch'])
+    assert cfg.auto_scale_lr.base_batch_size == batch_size
+    assert cfg.train_cfg.max_epochs == int(name['epochs'])
+    drop = DROPS.get(name['dataset'], {}).get(int(name['epochs']))
+    if drop:
+        assert cfg.param_scheduler[-1].milestones == [drop]
+    assert cfg.param_scheduler[-1].end == int(name['epochs'])
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_trains_a_step_and_predicts(file, tiny_config, batch):
+    model = MODELS.build(tiny_config(file).model)
+    model.init_weights()
+    data = model.data_preprocessor(batch((2,)), training=True)
+    loss, log = model.parse_losses(model(**data, mode='loss'))
+    loss.backward()
+    assert all(torch.isfinite(value).all() for value in log.values())
+    without = [name for name, param in model.named_parameters() if param.requires_grad and param.grad is None]
+    assert without == []
+    with torch.no_grad():
+        predictions = model.eval().test_step(batch((2,)))[0].pred_instances
+    assert len(predictions) == 10 and predictions.bboxes.isfinite().all()
