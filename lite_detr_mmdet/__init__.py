@@ -15,7 +15,7 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
 
     check_versions()
 
-    from . import models
+    from . import models  # noqa: F401
     from .compat import apply_compat
 
     apply_compat()

@@ -18,9 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='pickle file to write the predictions to')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder below the work dir to write pictures of the predictions to')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds between two pictures (default: %(default)s)'
-    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between pictures (default: %(default)s)')
     add_launch_arguments(parser)
     args = parser.parse_args()
     if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):

@@ -41,7 +41,7 @@ class RegistryTransformerMixin:
     def pre_transformer(
         self, mlvl_feats: Tuple[Tensor], batch_data_samples: OptSampleList = None
     ) -> Tuple[Dict, Dict]:
-        """As the host's; adds the level shapes in Python numbers, which the encoder needs without a synchronisation."""
+        """As the host's; adds the level shapes in Python numbers, so that the encoder need not synchronise."""
         encoder_inputs, decoder_inputs = super().pre_transformer(mlvl_feats, batch_data_samples)
         level_shapes = [tuple(feat.shape[-2:]) for feat in mlvl_feats]
         encoder_inputs['level_shapes'] = level_shapes
