@@ -8,6 +8,7 @@ else
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.lite_detr_mmdet
 endif
+CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
 .PHONY: quickstart quickstart-baseline test lint format clean
@@ -26,13 +27,13 @@ lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m codespell_lib
-	$(if $(SOURCES),$(PY) -m clang_format --dry-run --Werror $(SOURCES))
+	$(if $(SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(SOURCES))
 
 format: $(STAMP)
 	$(PY) -m pip install -q -r requirements/dev.txt
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	$(if $(SOURCES),$(PY) -m clang_format -i $(SOURCES))
+	$(if $(SOURCES),$(CLANG_FORMAT) -i $(SOURCES))
 
 ifdef STAMP
 $(STAMP): tools/dev/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)

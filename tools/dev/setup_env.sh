@@ -22,7 +22,7 @@ PYTHON
 python=$venv/bin/python
 pip() { "$python" -m pip --quiet "$@"; }
 SECONDS=0
-stage() { stage "[${SECONDS}s] $*"; }
+stage() { echo "== [${SECONDS}s] $*"; }
 
 stage "torch and what compiling needs"
 if [ -n "${TORCH:-}" ]; then pip install "$TORCH"; fi
