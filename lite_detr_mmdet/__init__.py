@@ -10,14 +10,10 @@ import os
 from .version import __version__
 
 if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
-    # Checked before the models are imported: they would fail with messages that name no remedy.
-    from .compat.versions import check_versions
-
-    check_versions()
-
-    from . import engine, models  # noqa: F401
-    from .compat import apply_compat
+    from .compat import apply_compat  # first: it checks the versions of what the others import
 
     apply_compat()
+
+    from . import engine, models  # noqa: F401
 
 __all__ = ['__version__']
