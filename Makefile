@@ -1,9 +1,15 @@
 # The two commands: `make quickstart` runs the main job on embedded data, `make test` passes the tests.
 
 VENV ?= .venv
-# Scripts find the package through the environment, so that another one can be used: make test VENV=... or PY=...
-PY ?= $(VENV)/bin/python
+# With PY=... (a Python that has everything, e.g. a conda environment) no environment is made.
+ifdef PY
+STAMP =
+else
+PY = $(VENV)/bin/python
 STAMP = $(VENV)/.lite_detr_mmdet
+endif
+CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
+SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
 .PHONY: quickstart quickstart-baseline test lint format clean
 
@@ -21,15 +27,19 @@ lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m codespell_lib
+	$(if $(SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(SOURCES))
 
 format: $(STAMP)
 	$(PY) -m pip install -q -r requirements/dev.txt
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$(if $(SOURCES),$(CLANG_FORMAT) -i $(SOURCES))
 
-$(STAMP): tools/dev/setup_env.sh setup.py setup.cfg $(wildcard requirements/*.txt) $(wildcard csrc/*.* csrc/*/*.*)
+ifdef STAMP
+$(STAMP): tools/dev/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)
 	tools/dev/setup_env.sh $(VENV)
 	touch $@
+endif
 
 clean:
 	rm -rf build dist *.egg-info work_dirs data/shapes lite_detr_mmdet/.mim

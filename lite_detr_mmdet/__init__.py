@@ -1,7 +1,7 @@
 """Lite DETR for MMDetection.
 
 Importing the package checks the versions of mmengine, mmcv and mmdet, fixes what today's torch breaks in them
-(:mod:`lite_detr_mmdet.compat`) and registers the models in ``mmdet.registry``. With the environment variable
+(:mod:`lite_detr_mmdet.compat`) and registers models and hooks in ``mmdet.registry``. With the environment variable
 ``LITE_DETR_OPS_ONLY=1`` it does none of this: :mod:`lite_detr_mmdet.ops` then works with torch alone.
 """
 
@@ -10,14 +10,10 @@ import os
 from .version import __version__
 
 if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
-    # Checked before the models are imported: they would fail with messages that name no remedy.
-    from .compat.versions import check_versions
-
-    check_versions()
-
-    from . import models  # noqa: F401
-    from .compat import apply_compat
+    from .compat import apply_compat  # first: it checks the versions of what the others import
 
     apply_compat()
+
+    from . import engine, models  # noqa: F401
 
 __all__ = ['__version__']

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Evaluate with one process per GPU (or, where there is none, with CPU processes).
 #   dist_test.sh CONFIG CHECKPOINT NUM_PROCESSES [ARGUMENTS OF test.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each. PYTHON names another interpreter.
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -13,7 +13,7 @@ checkpoint=$2
 num_processes=$3
 shift 3
 
-exec python -m torch.distributed.run \
+exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on a slurm cluster.
 #   slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [ARGUMENTS OF train.py]
-# Set GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS to change what is asked for.
+# Set GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS to change what is asked for, PYTHON for another interpreter.
 set -euo pipefail
 
 if [ "$#" -lt 4 ]; then
@@ -25,4 +25,4 @@ exec srun -p "$partition" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
-    python -u "$(dirname "$0")/train.py" "$config" --work-dir "$work_dir" --launcher slurm "$@"
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --work-dir "$work_dir" --launcher slurm "$@"

@@ -2,27 +2,24 @@
 """Evaluate a checkpoint; arguments are those of MMDetection's ``tools/test.py`` without test-time augmentation."""
 
 import argparse
-import os
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
 import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
-from lite_detr_mmdet.utils import add_launch_arguments, build_runner, load_config
+from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument('config', type=existing_config, help='config file')
+    parser.add_argument('checkpoint', type=existing_checkpoint, help='checkpoint file or address')
     parser.add_argument('--out', help='pickle file to write the predictions to')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder below the work dir to write pictures of the predictions to')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between pictures (default: %(default)s)')
     add_launch_arguments(parser)
     args = parser.parse_args()
-    if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
-        parser.error(f'checkpoint must be a file or an address, got {args.checkpoint!r}')
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
     return args

@@ -7,18 +7,19 @@ from mmengine.config import Config
 
 import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
 from lite_detr_mmdet.compat import has_accelerator
-from lite_detr_mmdet.utils import add_launch_arguments, build_runner, load_config
+from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', type=existing_config, help='config file')
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
+        type=lambda name: name if name == 'auto' else existing_checkpoint(name),
         help='checkpoint to resume from; without a value, the latest one of the work dir',
     )
     add_launch_arguments(parser)
@@ -32,14 +33,14 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Apply the arguments that only training has.
 
     Raises:
-        KeyError: If the learning rate is to be scaled and the config does not say to which batch size it belongs.
+        SystemExit: If the learning rate is to be scaled and the config does not say to which batch size it belongs.
     """
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise KeyError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
+            raise SystemExit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True

@@ -2,6 +2,9 @@
 
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 
+custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
+custom_hooks = [dict(type='EpochSeedHook')]  # a resumed run equals an uninterrupted one
+
 model = dict(
     num_queries=60,
     backbone=dict(
@@ -32,6 +35,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,

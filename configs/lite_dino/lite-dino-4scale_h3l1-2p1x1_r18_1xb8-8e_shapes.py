@@ -2,8 +2,6 @@
 
 _base_ = './dino-4scale_r18_1xb8-8e_shapes.py'
 
-custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
-
 model = dict(
     type='LiteDINO',
     encoder=dict(

@@ -1,11 +1,19 @@
-"""What today's torch needs to run the OpenMMLab stack; applied once when ``lite_detr_mmdet`` is imported."""
+"""What today's torch needs to run the OpenMMLab stack; applied once when ``lite_detr_mmdet`` is imported.
 
-from .config_scope import register_config_scope
-from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
-from .safe_globals import add_checkpoint_safe_globals
+Importing this package checks the versions of mmengine, mmcv and mmdet first.
+"""
+
+# ruff: noqa: E402
 from .versions import check_versions
 
-__all__ = ['apply_compat', 'check_versions', 'cpu_model_wrapper_cfg', 'has_accelerator']
+# Before everything that imports the packages that are checked: their own errors name no remedy.
+check_versions()
+
+from .config_scope import config_path, register_config_scope
+from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
+from .safe_globals import add_checkpoint_safe_globals
+
+__all__ = ['apply_compat', 'check_versions', 'config_path', 'cpu_model_wrapper_cfg', 'has_accelerator']
 
 
 def apply_compat() -> None:

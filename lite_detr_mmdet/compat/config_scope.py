@@ -1,12 +1,51 @@
 """Let configs name the ones shipped here: ``_base_ = 'lite_detr_mmdet::lite_dino/...'``."""
 
+from pathlib import Path
+from typing import Optional, Tuple
+
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+
+PREFIX = 'lite_detr_mmdet::'
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def config_path(name: str) -> str:
+    """Path of a config that this package ships.
+
+    Args:
+        name (str): 'lite_detr_mmdet::' and the path of the config below ``configs``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    # Installation fills .mim, by copies or by links; a source tree that was never installed has configs beside it.
+    folders = [PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs']
+    for folder in folders:
+        path = folder / name.removeprefix(PREFIX)
+        if path.is_file():
+            return str(path)
+    raise FileNotFoundError(f'{name} is not a config of lite_detr_mmdet: looked in {", ".join(map(str, folders))}')
 
 
 def register_config_scope() -> None:
-    """Add this package to the table of packages that mmengine looks for configs in.
+    """Teach mmengine's ``Config`` where the configs of this package are.
 
-    The table is the only place that mmengine asks. The package must be imported before the config is read: the tools
-    of this package do so; elsewhere write ``import lite_detr_mmdet`` first.
+    mmengine's own table is not enough: it finds nothing in an editable install, and it marks inherited models with the
+    scope ``lite_detr_mmdet``, for which there is no registry, since everything here is registered in mmdet's.
+
+    The package must be imported before such a config is read: its own tools do so, elsewhere write
+    ``import lite_detr_mmdet`` first.
     """
-    MODULE2PACKAGE.setdefault('lite_detr_mmdet', 'lite_detr_mmdet')
+    MODULE2PACKAGE.setdefault('lite_detr_mmdet', 'lite_detr_mmdet')  # for mmengine.hub
+    original = Config._get_cfg_path
+    if getattr(original, 'knows_lite_detr_mmdet', False):
+        return
+
+    def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        if cfg_path.startswith(PREFIX):
+            return config_path(cfg_path), 'mmdet'
+        return original(cfg_path, filename)
+
+    get_cfg_path.knows_lite_detr_mmdet = True
+    Config._get_cfg_path = staticmethod(get_cfg_path)

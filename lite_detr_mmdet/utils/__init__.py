@@ -1,5 +1,5 @@
 """Helpers of the command-line tools."""
 
-from .launch import add_launch_arguments, build_runner, load_config
+from .launch import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
-__all__ = ['add_launch_arguments', 'build_runner', 'load_config']
+__all__ = ['add_launch_arguments', 'build_runner', 'existing_checkpoint', 'existing_config', 'load_config']

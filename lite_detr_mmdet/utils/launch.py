@@ -9,7 +9,34 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..compat import cpu_model_wrapper_cfg
+from ..compat import config_path, cpu_model_wrapper_cfg
+
+
+def existing_config(name: str) -> str:
+    """Type of a command-line argument: a config file, or one of this package as ``lite_detr_mmdet::...``.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is no such config.
+    """
+    if name.startswith('lite_detr_mmdet::'):
+        try:
+            return config_path(name)
+        except FileNotFoundError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+    if not os.path.isfile(name):
+        raise argparse.ArgumentTypeError(f'must be a config file that exists, got {name!r}')
+    return name
+
+
+def existing_checkpoint(name: str) -> str:
+    """Type of a command-line argument: a checkpoint file or an address.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    if '://' not in name and not os.path.isfile(name):
+        raise argparse.ArgumentTypeError(f'must be a checkpoint file that exists or an address, got {name!r}')
+    return name
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +54,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read ``args.config`` and apply the arguments of :func:`add_launch_arguments` to it.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    if not os.path.isfile(args.config) and '::' not in args.config:
-        raise FileNotFoundError(f'config must be a file, got {args.config!r}')
+    """Read ``args.config`` and apply the arguments of :func:`add_launch_arguments` to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher

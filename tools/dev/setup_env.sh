@@ -21,8 +21,10 @@ PYTHON
 "$python" -m venv "$venv"
 python=$venv/bin/python
 pip() { "$python" -m pip --quiet "$@"; }
+SECONDS=0
+stage() { echo "== [${SECONDS}s] $*"; }
 
-echo "== torch and what compiling needs"
+stage "torch and what compiling needs"
 if [ -n "${TORCH:-}" ]; then pip install "$TORCH"; fi
 sed "${TORCH:+/^torch/d}" requirements/build.txt >"$venv/build.txt"
 pip install -r "$venv/build.txt" -c requirements/constraints.txt
@@ -34,7 +36,7 @@ print(f"mmcv-{sys.argv[1]}-torch-{torch.__version__}-cp{sys.version_info[0]}{sys
         "$mmcv_version")
     wheels=${LITE_DETR_WHEEL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lite_detr_mmdet/wheels}/$key
     if ! compgen -G "$wheels/mmcv-*.whl" >/dev/null; then
-        echo "== compiling mmcv $mmcv_version with its operators (about 7 minutes on 2 cores)"
+        stage "compiling mmcv $mmcv_version with its operators (about 7 minutes on 2 cores)"
         partial=$(mktemp -d)
         # pip's own cache may hold an mmcv without operators or for another torch: its key knows neither.
         MMCV_WITH_OPS=1 pip wheel --no-cache-dir --no-deps --no-build-isolation -w "$partial" "mmcv==$mmcv_version"
@@ -42,13 +44,21 @@ print(f"mmcv-{sys.argv[1]}-torch-{torch.__version__}-cp{sys.version_info[0]}{sys
         mv "$partial"/mmcv-*.whl "$wheels/"
         rmdir "$partial"
     fi
-    echo "== installing mmcv from $wheels"
+    stage "installing mmcv from $wheels"
     pip install "$wheels"/mmcv-*.whl -c requirements/constraints.txt
-    "$python" -c 'import mmcv._ext'
 fi
 
-echo "== mmdet and the other dependencies"
+stage "mmdet and the other dependencies"
 pip install -r requirements/runtime.txt -r requirements/tests.txt -c requirements/constraints.txt
-echo "== this package"
+if ! "$python" -c 'import cv2' 2>"$venv/cv2_import.log"; then
+    tail -n 1 "$venv/cv2_import.log"
+    version=$("$python" -c 'from importlib.metadata import version; print(version("opencv-python"))')
+    stage "OpenCV needs graphics libraries that this machine lacks: installing opencv-python-headless $version instead"
+    pip uninstall --yes opencv-python
+    pip install --force-reinstall --no-deps "opencv-python-headless==$version"
+fi
+"$python" -c 'import mmcv._ext'
+
+stage "this package"
 pip install --no-build-isolation --no-deps -e .
 "$python" -c 'import lite_detr_mmdet; print("lite_detr_mmdet", lite_detr_mmdet.__version__, "is ready")'

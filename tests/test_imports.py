@@ -1,0 +1,195 @@
+"""Importing: who may import whom, what is checked, what is registered."""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from mmdet.registry import HOOKS, MODELS
+
+import lite_detr_mmdet
+from lite_detr_mmdet.compat import versions
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / 'lite_detr_mmdet'
+# What each part may import: of this package the parts named, of others those named (None: anything).
+MAY_IMPORT = {
+    'version': (set(), set()),
+    'ops': (set(), {'torch'}),
+    'models/layers': ({'ops'}, None),
+    'models/detectors': ({'models/layers'}, None),
+    'models/dense_heads': ({'models/layers'}, None),
+    'compat': (set(), None),
+    'engine': (set(), None),
+    'utils': ({'compat', 'models/detectors', 'models/layers', 'engine'}, None),
+    'apis': ({'compat', 'utils'}, None),
+}
+
+
+def part_of(module: str) -> str:
+    """The part of the package that a dotted module name below it belongs to."""
+    names = module.split('.')
+    return '/'.join(names[:2]) if names[0] == 'models' and len(names) > 1 else names[0]
+
+
+def imports(path: Path) -> set:
+    """Absolute names of all modules that a file imports, wherever in the file."""
+    found = set()
+    package = ('lite_detr_mmdet', *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                '.'.join([*package[: len(package) - node.level + 1], node.module or '']) if node.level else node.module
+            )
+            base = base.rstrip('.')
+            # `from .. import x`: x is a module of the package, or a name that the package defines
+            found.update(f'{base}.{alias.name}' if node.module is None else base for alias in node.names)
+    return found
+
+
+def python(code: str, **env) -> subprocess.CompletedProcess:
+    """Run code in another interpreter that finds this tree first."""
+    return subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_direction(path):
+    name = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+    part = part_of(name.removesuffix('.__init__'))
+    if part in ('__init__', 'models'):
+        return  # these two put the parts together
+    assert part in MAY_IMPORT, f'a new part of the package, {part}: say here what it may import'
+    own, others = MAY_IMPORT[part]
+    for module in imports(path):
+        if module.split('.')[0] == 'lite_detr_mmdet':
+            target = part_of(module.removeprefix('lite_detr_mmdet').lstrip('.') or '__init__')
+            assert target in own | {part, 'version'}, f'{part} must not import {module}'
+        elif others is not None:
+            top = module.split('.')[0]
+            assert top in others | sys.stdlib_module_names, f'{part} must not import {module}'
+
+
+def test_package_imports_no_tools_and_configs_import_nothing():
+    assert not any(module.split('.')[0] in ('tools', 'demo', 'tests') for path in FILES for module in imports(path))
+    for path in (ROOT / 'configs').rglob('*.py'):
+        assert not any(
+            isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(ast.parse(path.read_text()))
+        )
+
+
+def test_ops_need_torch_only():
+    result = python(
+        """
+        import sys
+
+        class Block:
+            def find_spec(self, name, path=None, target=None):
+                if name.split('.')[0] in ('mmcv', 'mmengine', 'mmdet', 'numpy', 'cv2'):
+                    raise ModuleNotFoundError(f'{name} is blocked', name=name)
+
+        sys.meta_path.insert(0, Block())
+        import torch
+        from lite_detr_mmdet.ops import key_aware_deform_attn
+        output = key_aware_deform_attn(
+            torch.randn(1, 2, 2, 4), torch.randn(1, 12, 2, 4), torch.tensor([[3, 4]]), torch.tensor([0]),
+            torch.rand(1, 2, 1, 2), torch.randn(1, 2, 2, 1, 3, 2),
+        )
+        assert output.shape == (1, 2, 8) and output.isfinite().all()
+        assert not {'mmcv', 'mmengine', 'mmdet'} & set(sys.modules)
+        """,
+        LITE_DETR_OPS_ONLY='1',
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_everything_is_registered():
+    result = python(
+        """
+        import mmdet.engine, mmdet.models
+        from mmdet.registry import HOOKS, MODELS
+        before = set(MODELS.module_dict) | set(HOOKS.module_dict)
+        import lite_detr_mmdet
+        print(*sorted((set(MODELS.module_dict) | set(HOOKS.module_dict)) - before))
+        """
+    )
+    assert result.returncode == 0, result.stderr
+    registered = result.stdout.split()
+    assert {'LiteDINO', 'LiteEncoder', 'KeyAwareDeformableAttention', 'EpochSeedHook'} <= set(registered)
+    for name in registered:
+        assert (MODELS.get(name) or HOOKS.get(name)).__module__.startswith('lite_detr_mmdet.')
+    # Nothing may be registered anew under a name of mmdet's: a config would silently mean something else.
+    assert MODELS.get('DINO').__module__ == 'mmdet.models.detectors.dino'
+
+
+@pytest.mark.parametrize('missing', ['mmengine', 'mmcv', 'mmdet'])
+def test_missing_package(missing):
+    result = python(
+        f"""
+        import sys
+        sys.modules[{missing!r}] = None  # import then fails as if it were not installed
+        import lite_detr_mmdet
+        """
+    )
+    error = result.stderr.rpartition('ImportError: ')[2]
+    assert result.returncode == 1 and f'needs {missing} >=' in error
+    assert versions.REQUIREMENTS[missing][2] in error and 'LITE_DETR_OPS_ONLY=1' in error
+
+
+def test_missing_operators_of_mmcv():
+    result = python("import sys; sys.modules['mmcv._ext'] = None; import lite_detr_mmdet")
+    error = result.stderr.rpartition('ImportError: ')[2]
+    assert result.returncode == 1 and 'mmcv._ext' in error and versions.INSTALL_MMCV in error
+    assert 'MMCV_WITH_OPS=1 pip install --no-build-isolation' in error
+
+
+def test_mmdet_that_is_too_old_for_mmcv_is_named_first():
+    # mmdet itself stops with an assertion about mmcv here; the remedy is another mmdet.
+    result = python(
+        """
+        from importlib import metadata
+        original = metadata.version
+        metadata.version = lambda name: '3.0.0' if name == 'mmdet' else original(name)
+        import lite_detr_mmdet
+        """
+    )
+    error = result.stderr.rpartition('ImportError: ')[2]
+    assert result.returncode == 1
+    assert '3.0.0 is installed' in error and "pip install 'mmdet>=3.3.0,<3.4.0'" in error
+
+
+@pytest.mark.parametrize(
+    'name, version',
+    [('mmengine', '0.9.1'), ('mmengine', '0.11.0rc0'), ('mmcv', '1.7.2'), ('mmcv', '2.2.0'), ('mmdet', '3.2.0')]
+    + [('mmdet', '3.4.0.dev1'), ('mmdet', '4.0.0')],
+)
+def test_version_that_does_not_fit(monkeypatch, name, version):
+    import importlib
+
+    monkeypatch.setattr(importlib.import_module(name), '__version__', version)
+    monkeypatch.setattr(versions.metadata, 'version', lambda _: version)
+    monkeypatch.setattr(versions, 'REQUIREMENTS', {name: versions.REQUIREMENTS[name]})
+    with pytest.raises(ImportError) as error:
+        versions.check_versions()
+    assert f'{version} is installed' in str(error.value) and versions.REQUIREMENTS[name][2] in str(error.value)
+
+
+@pytest.mark.parametrize('name, version', [('mmengine', '0.10.7'), ('mmcv', '2.0.1'), ('mmcv', '2.1.0')])
+def test_version_that_fits(name, version):
+    versions.check_version(name, version)
+
+
+def test_version_of_the_package():
+    assert lite_detr_mmdet.__version__.count('.') == 2
