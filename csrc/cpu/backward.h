@@ -13,7 +13,14 @@ namespace LITE_DETR_ISA {
 template <typename A>
 LITE_DETR_INLINE A* weights_of(const Arguments& args, int64_t tile_in_chunk, int64_t i, int64_t head) {
   const int64_t padded = padded_samples(args.num_levels, args.num_points);
-  return static_cast<A*>(args.weights) + ((tile_in_chunk * args.num_heads + head) * kTileSize + i) * 2 * padded;
+  return static_cast<A*>(args.weights) + ((tile_in_chunk * kTileSize + i) * args.num_heads + head) * 2 * padded;
+}
+
+// First channel of a query and head of `query` or `grad_output`.
+template <typename T>
+LITE_DETR_INLINE const T* row_of_query(const void* base, const int64_t* stride, int64_t image, int64_t query,
+                                       int64_t head) {
+  return static_cast<const T*>(base) + image * stride[0] + query * stride[1] + head * stride[2];
 }
 
 template <typename T, int HeadDim, bool SeparateKey>
@@ -23,129 +30,180 @@ struct BackwardQuery {
   using C = Channels<T, HeadDim>;
   static constexpr int N = kLanes<A>;
   static constexpr int kVectors = C::kVectors;
+  static constexpr int kRegisters = kVectors > 0 ? kVectors : 1;
+
+  // What one query and head read; the next one is located and prefetched meanwhile.
+  struct Head {
+    int64_t in_tile;
+    int64_t query;
+    int64_t head;
+    const T* value;
+    const T* key;            // value, if it is the key
+    int64_t* value_address;  // [block][corner][lane]
+    int64_t* key_address;    // value_address, if value is the key
+    A* weight;               // bilinear
+    A* slope;                // [block][weight of left, right, top, bottom, presence of the same, inside][lane]
+    A* offset;               // x and y of each sample, zero outside of the map: boxes only
+  };
+  static constexpr int kSlopes = 9;
 
   const Arguments& args;
   C channels;
   Sampler<A> sampler;
-  int64_t row;
-  int64_t* address;     // [value, key][corner][sample]
-  A* weight;            // bilinear weights [corner][sample], then times the gradient of the logit
-  A* slope;             // per sample: d(q k)/dx, d(q k)/dy, d(g v)/dx, d(g v)/dy, g v
-  A* vectors;           // query and output gradient, where they do not fit registers
-  A* reference_grad;    // of the tile's queries: [query][x, y, w, h][sample], summed over the heads
-  A* offset_grad;       // x and y of each sample of one query and head
+  Head heads[2];
+  A* dots;            // [block][d(q k)/dx, d(q k)/dy, d(g v)/dx, d(g v)/dy, g v][lane]
+  A* coefficient;     // bilinear weight times gradient of the logit [block][corner][lane]
+  A* scaled;          // query, where it does not fit registers
+  A* grad;            // likewise the output's gradient
+  A* reference_grad;  // of the tile's queries: [query][x, y, w, h][sample], summed over the heads
+  A* offset_grad;     // x and y of each sample of one query and head
   T* zeros;
-  V query_vectors[kVectors > 0 ? kVectors : 1];  // scaled
-  V grad_vectors[kVectors > 0 ? kVectors : 1];
 
-  static int64_t row_of(const Arguments& args) { return (args.head_dim + N - 1) / N * N; }
   static size_t scratch_bytes(const Arguments& args) {
     const int64_t padded = padded_samples(args.num_levels, args.num_points);
-    return Sampler<A>::scratch_bytes(args) + Scratch::size_of<int64_t>(8 * padded) +
-           Scratch::size_of<A>(4 * padded) + Scratch::size_of<A>(5 * padded) + Scratch::size_of<A>(2 * row_of(args)) +
-           Scratch::size_of<A>(4 * padded * kTileSize) + Scratch::size_of<A>(2 * padded) +
-           Scratch::size_of<T>(row_of(args));
+    const int64_t row = C::row_of(args.head_dim);
+    return Sampler<A>::scratch_bytes(args) + 4 * Scratch::size_of<int64_t>(4 * padded) +
+           2 * (Scratch::size_of<A>(4 * padded) + Scratch::size_of<A>(kSlopes * padded) +
+                Scratch::size_of<A>(2 * padded)) +
+           Scratch::size_of<A>(5 * padded) + Scratch::size_of<A>(4 * padded) + 2 * Scratch::size_of<A>(row) +
+           Scratch::size_of<A>(4 * padded * kTileSize) + Scratch::size_of<A>(2 * padded) + Scratch::size_of<T>(row);
   }
 
   LITE_DETR_METHOD BackwardQuery(const Arguments& arguments, Scratch& scratch)
-      : args(arguments), channels(arguments.head_dim), sampler(arguments, scratch), row(row_of(arguments)) {
-    address = scratch.take<int64_t>(8 * sampler.padded);
-    weight = scratch.take<A>(4 * sampler.padded);
-    slope = scratch.take<A>(5 * sampler.padded);
-    vectors = scratch.take<A>(2 * row);
-    reference_grad = scratch.take<A>(4 * sampler.padded * kTileSize);
-    offset_grad = scratch.take<A>(2 * sampler.padded);
-    zeros = scratch.take<T>(row);
-    __builtin_memset(zeros, 0, row * sizeof(T));
+      : args(arguments), channels(arguments.head_dim), sampler(arguments, scratch) {
+    const int64_t padded = sampler.padded;
+    for (Head& head : heads) {
+      head.value_address = scratch.take<int64_t>(4 * padded);
+      head.key_address = scratch.take<int64_t>(4 * padded);
+      if (!SeparateKey) head.key_address = head.value_address;
+      head.weight = scratch.take<A>(4 * padded);
+      head.slope = scratch.take<A>(kSlopes * padded);
+      head.offset = scratch.take<A>(2 * padded);
+    }
+    dots = scratch.take<A>(5 * padded);
+    coefficient = scratch.take<A>(4 * padded);
+    scaled = scratch.take<A>(channels.row());
+    grad = scratch.take<A>(channels.row());
+    reference_grad = scratch.take<A>(4 * padded * kTileSize);
+    offset_grad = scratch.take<A>(2 * padded);
+    zeros = scratch.take<T>(channels.row());
+    __builtin_memset(zeros, 0, channels.row() * sizeof(T));
   }
 
-  LITE_DETR_METHOD V query_vector(int64_t v) const {
-    return kVectors > 0 ? query_vectors[kVectors > 0 ? v : 0] : load_bits<V>(vectors + v * N);
-  }
-  LITE_DETR_METHOD V grad_vector(int64_t v) const {
-    return kVectors > 0 ? grad_vectors[kVectors > 0 ? v : 0] : load_bits<V>(vectors + row + v * N);
+  LITE_DETR_METHOD void locate(const Tile& tile, int64_t i, int64_t h, Head& to) {
+    to.in_tile = i;
+    to.query = tile.query[i];
+    to.head = h;
+    to.value = static_cast<const T*>(args.value) + tile.image * args.value_stride[0] + h * args.value_stride[2];
+    to.key = to.value;
+    if (SeparateKey) {
+      to.key = static_cast<const T*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
+    }
+    const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
+    const V one = splat(A(1));
+    for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
+      const auto cells = sampler.locate(args, i, xy, block);
+      sampler.store_weights(cells, to.weight + 4 * N * block);
+      sampler.store_addresses(cells, args.value_stride[1] * sizeof(T), to.value, zeros,
+                              to.value_address + 4 * N * block);
+      if (SeparateKey) {
+        sampler.store_addresses(cells, args.key_stride[1] * sizeof(T), to.key, zeros,
+                                to.key_address + 4 * N * block);
+      }
+      A* slope = to.slope + kSlopes * N * block;
+      store_bits(slope, cells.left);
+      store_bits(slope + N, cells.right);
+      store_bits(slope + 2 * N, cells.top);
+      store_bits(slope + 3 * N, cells.bottom);
+      store_bits(slope + 4 * N, select<A>(cells.has_left, -one, V{}));
+      store_bits(slope + 5 * N, select<A>(cells.has_right, one, V{}));
+      store_bits(slope + 6 * N, select<A>(cells.has_top, -one, V{}));
+      store_bits(slope + 7 * N, select<A>(cells.has_bottom, one, V{}));
+      store_bits(slope + 8 * N, select<A>(cells.inside, one, V{}));
+      if (args.boxes) {
+        store_bits(to.offset + 2 * N * block, select<A>(cells.inside, cells.offset_x, V{}));
+        store_bits(to.offset + 2 * N * block + N, select<A>(cells.inside, cells.offset_y, V{}));
+      }
+    }
   }
 
-  // Lane-wise products of a corner's row with the query or with the gradient of the output.
-  template <bool WithQuery>
+  // Lane-wise products of a corner's row with a vector of the query or of the output's gradient.
   struct ProductOf {
-    const BackwardQuery& self;
-    const void* base;
-    const int64_t* addresses;
-    int64_t lanes;  // that hold samples
+    C channels;
+    const T* base;
+    const int64_t* address;
+    const A* other;  // where it does not fit registers
+    const T* next_base;
+    const int64_t* next_address;  // null: nothing to prefetch
+    int64_t lanes;                // that hold samples
+    int64_t row_bytes;
+    V registers[kRegisters];
+
     LITE_DETR_METHOD V operator()(int lane) const {
       if (lane >= lanes) return V{};
-      if constexpr (C::kInline) return product(at<T>(base, addresses[lane]));
-      return product_outlined(at<T>(base, addresses[lane]));
+      if constexpr (C::kInline) return product(lane);
+      return product_outlined(lane);
     }
-    LITE_DETR_OUTLINE V product_outlined(const T* from) const { return product(from); }
-    LITE_DETR_METHOD V product(const T* from) const {
+    LITE_DETR_OUTLINE V product_outlined(int64_t lane) const { return product(lane); }
+    LITE_DETR_METHOD V product(int64_t lane) const {
+      if (next_address != nullptr) {
+        prefetch(next_base, next_address[lane], HeadDim > 0 ? HeadDim * sizeof(T) : row_bytes);
+      }
+      const T* from = at<T>(base, address[lane]);
       V sum = {};
-      for (int64_t v = 0; v < self.channels.vectors(); ++v) {
-        sum += self.channels.load(from, v) * (WithQuery ? self.query_vector(v) : self.grad_vector(v));
+      for (int64_t v = 0; v < channels.vectors(); ++v) {
+        sum += channels.load(from, v) *
+               (kVectors > 0 ? registers[kVectors > 0 ? v : 0] : load_bits<V>(other + v * N));
       }
       return sum;
     }
   };
 
-  LITE_DETR_METHOD void head(const Tile& tile, int64_t tile_in_chunk, int64_t i, int64_t h) {
-    const int64_t q = tile.query[i];
+  LITE_DETR_METHOD void attend(int64_t image, int64_t tile_in_chunk, const Head& head, const Head& next) {
     const int64_t p = sampler.padded;
-    const T* value = static_cast<const T*>(args.value) + tile.image * args.value_stride[0] + h * args.value_stride[2];
-    const T* key = value;
-    if (SeparateKey) {
-      key = static_cast<const T*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
-    }
-    const T* from = static_cast<const T*>(args.query) + tile.image * args.query_stride[0] + q * args.query_stride[1] +
-                    h * args.query_stride[2];
-    const T* grad = static_cast<const T*>(args.grad_output) + tile.image * args.grad_output_stride[0] +
-                    q * args.grad_output_stride[1] + h * args.grad_output_stride[2];
+    const int64_t num_samples = sampler.num_samples;
+    const int64_t blocks = (num_samples + N - 1) / N;
+    const int64_t at_head = (image * args.num_queries + head.query) * args.num_heads + head.head;
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
-    for (int64_t v = 0; v < channels.vectors(); ++v) {
-      const V scaled = channels.load(from, v) * scale;
-      const V g = channels.load(grad, v);
-      if (kVectors > 0) {
-        query_vectors[kVectors > 0 ? v : 0] = scaled;
-        grad_vectors[kVectors > 0 ? v : 0] = g;
-      } else {
-        store_bits(vectors + v * N, scaled);
-        store_bits(vectors + row + v * N, g);
+    const int64_t row_bytes = args.head_dim * sizeof(T);
+    ProductOf with_query{channels, head.key, nullptr, scaled, next.key, nullptr, 0, row_bytes, {}};
+    ProductOf with_grad{channels, head.value, nullptr, grad, next.value, nullptr, 0, row_bytes, {}};
+    {
+      const T* q = row_of_query<T>(args.query, args.query_stride, image, head.query, head.head);
+      const T* g = row_of_query<T>(args.grad_output, args.grad_output_stride, image, head.query, head.head);
+      for (int64_t v = 0; v < channels.vectors(); ++v) {
+        if (kVectors > 0) {
+          with_query.registers[kVectors > 0 ? v : 0] = channels.load(q, v) * scale;
+          with_grad.registers[kVectors > 0 ? v : 0] = channels.load(g, v);
+        } else {
+          store_bits(scaled + v * N, channels.load(q, v) * scale);
+          store_bits(grad + v * N, channels.load(g, v));
+        }
       }
     }
 
-    const int64_t at_head = (tile.image * args.num_queries + q) * args.num_heads + h;
     const V logsumexp = splat(static_cast<const A*>(args.logsumexp)[at_head]);
-    A* attention = weights_of<A>(args, tile_in_chunk, i, h);
-    A* logit_grad = attention + p;
-    const A* xy = sampler.get_offsets(args, tile.image, q, h);
-    const int64_t blocks = (sampler.num_samples + N - 1) / N;
-    const int64_t* key_address = SeparateKey ? address + 4 * p : address;
+    A* const attention = weights_of<A>(args, tile_in_chunk, head.in_tile, head.head);
+    A* const logit_grad = attention + p;
     V weighted = {};  // attention weight * (g v), summed
     for (int64_t block = 0; block < blocks; ++block) {
-      const auto cells = sampler.locate(args, i, xy, block);
-      sampler.store_weights(cells, block, weight);
-      sampler.store_addresses(cells, block, args.value_stride[1] * sizeof(T), value, zeros, address);
-      if (SeparateKey) {
-        sampler.store_addresses(cells, block, args.key_stride[1] * sizeof(T), key, zeros, address + 4 * p);
-      }
       V qk = {}, gv = {}, qk_x = {}, qk_y = {}, gv_x = {}, gv_y = {};
-      // Per corner: weights along x and y and their derivatives.
-      const V along_x[2] = {cells.left, cells.right};
-      const V along_y[2] = {cells.top, cells.bottom};
-      const V slope_x[2] = {select<A>(cells.has_left, splat(A(-1)), V{}),
-                            select<A>(cells.has_right, splat(A(1)), V{})};
-      const V slope_y[2] = {select<A>(cells.has_top, splat(A(-1)), V{}),
-                            select<A>(cells.has_bottom, splat(A(1)), V{})};
-      const int64_t lanes = sampler.num_samples - block * N;
+      const A* slope = head.slope + kSlopes * N * block;
+      with_query.lanes = with_grad.lanes = num_samples - block * N;
       LITE_DETR_NO_UNROLL for (int corner = 0; corner < 4; ++corner) {
-        const int64_t first = corner * p + block * N;
-        const V dot_q = sum_of_each<A, 0, N>(ProductOf<true>{*this, key, key_address + first, lanes});
-        const V dot_g = sum_of_each<A, 0, N>(ProductOf<false>{*this, value, address + first, lanes});
-        const V w = along_x[corner % 2] * along_y[corner / 2];
-        const V in_x = slope_x[corner % 2] * along_y[corner / 2];
-        const V in_y = slope_y[corner / 2] * along_x[corner % 2];
-        qk += w * dot_q;
-        gv += w * dot_g;
+        const int64_t first = (4 * block + corner) * N;
+        with_query.address = head.key_address + first;
+        with_grad.address = head.value_address + first;
+        if (SeparateKey) with_query.next_address = next.key_address + first;
+        with_grad.next_address = next.value_address + first;
+        const V dot_q = sum_of_each<A, 0, N>(with_query);
+        const V dot_g = sum_of_each<A, 0, N>(with_grad);
+        const V along_x = load_bits<V>(slope + (corner % 2) * N);
+        const V along_y = load_bits<V>(slope + (2 + corner / 2) * N);
+        const V in_x = load_bits<V>(slope + (4 + corner % 2) * N) * along_y;
+        const V in_y = load_bits<V>(slope + (6 + corner / 2) * N) * along_x;
+        qk += along_x * along_y * dot_q;
+        gv += along_x * along_y * dot_g;
         qk_x += in_x * dot_q;
         qk_y += in_y * dot_q;
         gv_x += in_x * dot_g;
@@ -154,52 +212,58 @@ struct BackwardQuery {
       const V a = exp_lanes(qk + load_bits<V>(sampler.padding_bias + block * N) - logsumexp);
       weighted += a * gv;
       store_bits(attention + block * N, a);
-      store_bits(slope + block * N, qk_x);
-      store_bits(slope + p + block * N, qk_y);
-      store_bits(slope + 2 * p + block * N, gv_x);
-      store_bits(slope + 3 * p + block * N, gv_y);
-      store_bits(slope + 4 * p + block * N, gv);
+      A* dot = dots + 5 * N * block;
+      store_bits(dot, qk_x);
+      store_bits(dot + N, qk_y);
+      store_bits(dot + 2 * N, gv_x);
+      store_bits(dot + 3 * N, gv_y);
+      store_bits(dot + 4 * N, gv);
     }
     weighted = sum_lanes<A>(weighted);
 
-    A* reference = reference_grad + i * 4 * p;
+    A* const reference = reference_grad + head.in_tile * 4 * p;
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t s = block * N;
+      const A* dot = dots + 5 * s;
       const V a = load_bits<V>(attention + s);
-      const V logit = a * (load_bits<V>(slope + 4 * p + s) - weighted);
+      const V logit = a * (load_bits<V>(dot + 4 * N) - weighted);
       store_bits(logit_grad + s, logit * scale);
       LITE_DETR_UNROLL for (int corner = 0; corner < 4; ++corner) {
-        A* w = weight + corner * p + s;
-        store_bits(w, load_bits<V>(w) * (logit * scale));
+        store_bits(coefficient + 4 * s + corner * N, load_bits<V>(head.weight + 4 * s + corner * N) * logit * scale);
       }
       // Slopes outside of the map are exactly zero, whatever the offset.
-      V x = a * load_bits<V>(slope + 2 * p + s) + logit * load_bits<V>(slope + s);
-      V y = a * load_bits<V>(slope + 3 * p + s) + logit * load_bits<V>(slope + p + s);
+      V x = a * load_bits<V>(dot + 2 * N) + logit * load_bits<V>(dot);
+      V y = a * load_bits<V>(dot + 3 * N) + logit * load_bits<V>(dot + N);
       store_bits(reference + s, load_bits<V>(reference + s) + x);
       store_bits(reference + p + s, load_bits<V>(reference + p + s) + y);
       if (args.boxes) {
-        const auto cells = sampler.locate(args, i, xy, block);
-        const V offset_x = select<A>(cells.inside, cells.offset_x, V{});
-        const V offset_y = select<A>(cells.inside, cells.offset_y, V{});
-        store_bits(reference + 2 * p + s, load_bits<V>(reference + 2 * p + s) + x * offset_x);
-        store_bits(reference + 3 * p + s, load_bits<V>(reference + 3 * p + s) + y * offset_y);
-        x *= select<A>(cells.inside, load_bits<V>(sampler.scale_x + i * p + s), V{});
-        y *= select<A>(cells.inside, load_bits<V>(sampler.scale_y + i * p + s), V{});
+        const A* offset = head.offset + 2 * s;
+        store_bits(reference + 2 * p + s, load_bits<V>(reference + 2 * p + s) + x * load_bits<V>(offset));
+        store_bits(reference + 3 * p + s, load_bits<V>(reference + 3 * p + s) + y * load_bits<V>(offset + N));
+        const auto inside = load_bits<V>(head.slope + kSlopes * s + 8 * N) != V{};
+        const int64_t at_query = head.in_tile * p + s;
+        x *= inside ? load_bits<V>(sampler.scale_x + at_query) : V{};
+        y *= inside ? load_bits<V>(sampler.scale_y + at_query) : V{};
       }
       interleave<A>(offset_grad + 2 * s, x, y, std::make_integer_sequence<int, N>{});
     }
     store_offset_grad(at_head);
 
-    T* to = static_cast<T*>(args.grad_query) + at_head * args.head_dim;
+    T* const to = static_cast<T*>(args.grad_query) + at_head * args.head_dim;
     for (int64_t v = 0; v < channels.vectors(); ++v) {
-      V top = {}, bottom = {};
-      for (int64_t s = 0; s < sampler.num_samples; ++s) {
-        top += weight[s] * channels.load(at<T>(key, key_address[s]), v);
-        top += weight[p + s] * channels.load(at<T>(key, key_address[p + s]), v);
-        bottom += weight[2 * p + s] * channels.load(at<T>(key, key_address[2 * p + s]), v);
-        bottom += weight[3 * p + s] * channels.load(at<T>(key, key_address[3 * p + s]), v);
+      V sums[2] = {};
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t lanes = num_samples - block * N < N ? num_samples - block * N : N;
+        const int64_t* address = head.key_address + 4 * N * block;
+        const A* weight = coefficient + 4 * N * block;
+        for (int64_t lane = 0; lane < lanes; ++lane) {
+          sums[0] += weight[lane] * channels.load(at<T>(head.key, address[lane]), v);
+          sums[1] += weight[N + lane] * channels.load(at<T>(head.key, address[N + lane]), v);
+          sums[0] += weight[2 * N + lane] * channels.load(at<T>(head.key, address[2 * N + lane]), v);
+          sums[1] += weight[3 * N + lane] * channels.load(at<T>(head.key, address[3 * N + lane]), v);
+        }
       }
-      channels.store(to, v, top + bottom);
+      channels.store(to, v, sums[0] + sums[1]);
     }
   }
 
@@ -244,15 +308,26 @@ struct BackwardQuery {
       get_tile(args, t, tile);
       sampler.set_tile(args, tile);
       __builtin_memset(reference_grad, 0, 4 * sampler.padded * kTileSize * sizeof(A));
-      for (int64_t h = 0; h < args.num_heads; ++h) {
-        for (int64_t i = 0; i < tile.size; ++i) head(tile, t - chunk_begin, i, h);
+      const int64_t count = tile.size * args.num_heads;
+      int64_t i = 0, h = 0;
+      locate(tile, 0, 0, heads[0]);
+      for (int64_t n = 0; n < count; ++n) {
+        if (++h == args.num_heads) {
+          h = 0;
+          ++i;
+        }
+        const Head& current = heads[n % 2];
+        Head& next = heads[(n + 1) % 2];
+        if (n + 1 < count) locate(tile, i, h, next);
+        attend(tile.image, t - chunk_begin, current, n + 1 < count ? next : current);
       }
       store_reference_grad(tile);
     }
   }
 };
 
-// Samples outside of their map write to a row of its own, so that no branch is needed.
+// Gradients of value and key of some heads of one image. Samples outside of their map write to a row of their own, so
+// that no branch is needed.
 template <typename T, int HeadDim, bool SeparateKey>
 struct BackwardValue {
   using A = Accumulator<T>;
@@ -260,112 +335,185 @@ struct BackwardValue {
   using C = Channels<T, HeadDim>;
   using G = Channels<A, HeadDim>;
   static constexpr int N = kLanes<A>;
+  static constexpr int kVectors = C::kVectors;
+  static constexpr int kRegisters = kVectors > 0 ? kVectors : 1;
+
+  // What one query and head write to; the next one is located and prefetched meanwhile.
+  struct Head {
+    int64_t in_tile;
+    int64_t query;
+    int64_t head;
+    A* grad_value;
+    A* grad_key;
+    int64_t* value_address;  // [block][corner][lane]
+    int64_t* key_address;
+    A* weight;  // bilinear
+  };
 
   const Arguments& args;
   C channels;
   G grad_channels;
   Sampler<A> sampler;
-  int64_t row;
-  int64_t* address;
-  A* weight;
-  A* update;   // what a sample adds to its corners, before their bilinear weights
+  Head heads[2];
+  A* query;    // where they do not fit registers
+  A* grad;
   A* outside;  // row that nobody reads
 
-  static int64_t row_of(const Arguments& args) { return (args.head_dim + N - 1) / N * N; }
   static size_t scratch_bytes(const Arguments& args) {
     const int64_t padded = padded_samples(args.num_levels, args.num_points);
-    return Sampler<A>::scratch_bytes(args) + Scratch::size_of<int64_t>(4 * padded) +
-           Scratch::size_of<A>(4 * padded) + Scratch::size_of<A>(row_of(args));
+    return Sampler<A>::scratch_bytes(args) + 4 * Scratch::size_of<int64_t>(4 * padded) +
+           2 * Scratch::size_of<A>(4 * padded) + 3 * Scratch::size_of<A>(C::row_of(args.head_dim));
   }
 
   LITE_DETR_METHOD BackwardValue(const Arguments& arguments, Scratch& scratch)
       : args(arguments),
         channels(arguments.head_dim),
         grad_channels(arguments.head_dim),
-        sampler(arguments, scratch),
-        row(row_of(arguments)) {
-    address = scratch.take<int64_t>(4 * sampler.padded);
-    weight = scratch.take<A>(4 * sampler.padded);
-    outside = scratch.take<A>(row);
-    __builtin_memset(outside, 0, row * sizeof(A));
-  }
-
-  LITE_DETR_METHOD void add(void* base, int64_t s, int64_t v, V x) {
-    LITE_DETR_UNROLL for (int64_t corner = 0; corner < 4; ++corner) {
-      A* to = at_mutable<A>(base, address[corner * sampler.padded + s]);
-      grad_channels.store(to, v, grad_channels.load(to, v) + weight[corner * sampler.padded + s] * x);
+        sampler(arguments, scratch) {
+    for (Head& head : heads) {
+      head.value_address = scratch.take<int64_t>(4 * sampler.padded);
+      head.key_address = scratch.take<int64_t>(4 * sampler.padded);
+      head.weight = scratch.take<A>(4 * sampler.padded);
     }
+    query = scratch.take<A>(channels.row());
+    grad = scratch.take<A>(channels.row());
+    outside = scratch.take<A>(channels.row());
+    __builtin_memset(outside, 0, channels.row() * sizeof(A));
   }
 
-  LITE_DETR_METHOD void scatter(void* base, int64_t s, const A* attention, const A* logit_grad, const T* query,
-                                const T* grad) {
-    for (int64_t v = 0; v < channels.vectors(); ++v) {
-      V x = {};
-      if (attention != nullptr) x += attention[s] * channels.load(grad, v);
-      if (logit_grad != nullptr) x += logit_grad[s] * channels.load(query, v);
-      add(base, s, v, x);
-    }
-  }
-
-  LITE_DETR_METHOD void run(int64_t chunk_begin, int64_t chunk_end, int64_t image, int64_t h, int64_t level_begin,
-                            int64_t level_end) {
-    Tile tile;
+  LITE_DETR_METHOD void locate(const Tile& tile, int64_t i, int64_t h, int64_t s_begin, int64_t s_end, Head& to) {
     const int64_t token_stride = args.num_heads * args.head_dim;
-    const int64_t at_image = image * args.num_value * token_stride + h * args.head_dim;
-    A* grad_value = static_cast<A*>(args.grad_value) + at_image;
-    A* grad_key = SeparateKey ? static_cast<A*>(args.grad_key) + at_image : nullptr;
+    const int64_t at_head = tile.image * args.num_value * token_stride + h * args.head_dim;
+    to.in_tile = i;
+    to.query = tile.query[i];
+    to.head = h;
+    to.grad_value = static_cast<A*>(args.grad_value) + at_head;
+    if (SeparateKey) to.grad_key = static_cast<A*>(args.grad_key) + at_head;
+    const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
+    for (int64_t block = s_begin / N; block * N < s_end; ++block) {
+      const auto cells = sampler.locate(args, i, xy, block);
+      sampler.store_weights(cells, to.weight + 4 * N * block);
+      sampler.store_addresses(cells, token_stride * sizeof(A), to.grad_value, outside,
+                              to.value_address + 4 * N * block);
+      if (SeparateKey) {
+        sampler.store_addresses(cells, token_stride * sizeof(A), to.grad_key, outside,
+                                to.key_address + 4 * N * block);
+      }
+    }
+  }
+
+  // Adds a sample's update to one corner after the other: two corners may be the same token.
+  LITE_DETR_METHOD void add(A* base, const int64_t* address, const A* weight, const V* update) const {
+    LITE_DETR_UNROLL for (int corner = 0; corner < 4; ++corner) {
+      A* to = at_mutable<A>(base, address[corner * N]);
+      const A w = weight[corner * N];
+      for (int64_t v = 0; v < kVectors; ++v) {
+        grad_channels.store(to, v, grad_channels.load(to, v) + w * update[v]);
+      }
+    }
+  }
+
+  // The same for any number of channels: (a * x + b * y) times the bilinear weights.
+  LITE_DETR_METHOD void add_rows(A* base, const int64_t* address, const A* weight, A a, const A* x, A b,
+                                 const A* y) const {
+    LITE_DETR_NO_UNROLL for (int corner = 0; corner < 4; ++corner) {
+      A* to = at_mutable<A>(base, address[corner * N]);
+      const A w = weight[corner * N];
+      LITE_DETR_NO_UNROLL for (int64_t v = 0; v < channels.vectors(); ++v) {
+        const V update = a * load_bits<V>(x + v * N) + b * load_bits<V>(y + v * N);
+        grad_channels.store(to, v, grad_channels.load(to, v) + w * update);
+      }
+    }
+  }
+
+  LITE_DETR_METHOD void scatter(int64_t image, int64_t tile_in_chunk, const Head& head, const Head& next,
+                                int64_t s_begin, int64_t s_end) {
+    const T* q_row = row_of_query<T>(args.query, args.query_stride, image, head.query, head.head);
+    const T* g_row = row_of_query<T>(args.grad_output, args.grad_output_stride, image, head.query, head.head);
+    V q[kRegisters], g[kRegisters];
+    for (int64_t v = 0; v < channels.vectors(); ++v) {
+      if (kVectors > 0) {
+        q[kVectors > 0 ? v : 0] = channels.load(q_row, v);
+        g[kVectors > 0 ? v : 0] = channels.load(g_row, v);
+      } else {
+        store_bits(query + v * N, channels.load(q_row, v));
+        store_bits(grad + v * N, channels.load(g_row, v));
+      }
+    }
+    const A* const attention = weights_of<A>(args, tile_in_chunk, head.in_tile, head.head);
+    const A* const logit_grad = attention + sampler.padded;
+    const int64_t row_bytes = args.head_dim * sizeof(A);
+    LITE_DETR_NO_UNROLL for (int64_t s = s_begin; s < s_end; ++s) {
+      const int64_t at_sample = s / N * 4 * N + s % N;
+      const int64_t* value_address = head.value_address + at_sample;
+      const int64_t* key_address = head.key_address + at_sample;
+      const A* weight = head.weight + at_sample;
+      for (int corner = 0; corner < 4; ++corner) {
+        prefetch(next.grad_value, next.value_address[at_sample + corner * N],
+                 HeadDim > 0 ? HeadDim * sizeof(A) : row_bytes);
+      }
+      const A a = attention[s];
+      const A b = logit_grad[s];
+      if constexpr (kVectors > 0) {
+        V value_update[kRegisters], key_update[kRegisters];
+        for (int64_t v = 0; v < kVectors; ++v) {
+          value_update[v] = a * g[v];
+          key_update[v] = b * q[v];
+          if (!SeparateKey) value_update[v] += key_update[v];
+        }
+        add(head.grad_value, value_address, weight, value_update);
+        if (SeparateKey) add(head.grad_key, key_address, weight, key_update);
+      } else {
+        add_rows(head.grad_value, value_address, weight, a, grad, SeparateKey ? A(0) : b, query);
+        if (SeparateKey) add_rows(head.grad_key, key_address, weight, A(0), grad, b, query);
+      }
+    }
+  }
+
+  LITE_DETR_METHOD void run(int64_t chunk_begin, int64_t chunk_end, int64_t image, int64_t head_begin,
+                            int64_t head_end, int64_t level_begin, int64_t level_end) {
+    Tile tile;
     const int64_t s_begin = level_begin * args.num_points;
     const int64_t s_end = level_end * args.num_points;
     const int64_t first_tile = image * args.tiles_per_image;
-    const int64_t t_begin = chunk_begin > first_tile ? chunk_begin : first_tile;
     const int64_t last_tile = first_tile + args.tiles_per_image;
+    const int64_t t_begin = chunk_begin > first_tile ? chunk_begin : first_tile;
     const int64_t t_end = chunk_end < last_tile ? chunk_end : last_tile;
     for (int64_t t = t_begin; t < t_end; ++t) {
       get_tile(args, t, tile);
       sampler.set_tile(args, tile);
-      for (int64_t i = 0; i < tile.size; ++i) {
-        const int64_t q = tile.query[i];
-        const T* query = static_cast<const T*>(args.query) + image * args.query_stride[0] +
-                         q * args.query_stride[1] + h * args.query_stride[2];
-        const T* grad = static_cast<const T*>(args.grad_output) + image * args.grad_output_stride[0] +
-                        q * args.grad_output_stride[1] + h * args.grad_output_stride[2];
-        const A* attention = weights_of<A>(args, t - chunk_begin, i, h);
-        const A* logit_grad = attention + sampler.padded;
-        const A* xy = sampler.get_offsets(args, image, q, h);
-        for (int64_t block = s_begin / N; block * N < s_end; ++block) {
-          const auto cells = sampler.locate(args, i, xy, block);
-          sampler.store_weights(cells, block, weight);
-          sampler.store_addresses(cells, block, token_stride * sizeof(A), grad_value, outside, address);
-          const int64_t begin = block * N > s_begin ? block * N : s_begin;
-          const int64_t end = (block + 1) * N < s_end ? (block + 1) * N : s_end;
-          if (SeparateKey) {
-            for (int64_t s = begin; s < end; ++s) scatter(grad_value, s, attention, nullptr, query, grad);
-            sampler.store_addresses(cells, block, token_stride * sizeof(A), grad_key, outside, address);
-            for (int64_t s = begin; s < end; ++s) scatter(grad_key, s, nullptr, logit_grad, query, grad);
-          } else {
-            for (int64_t s = begin; s < end; ++s) scatter(grad_value, s, attention, logit_grad, query, grad);
-          }
+      const int64_t count = tile.size * (head_end - head_begin);
+      int64_t i = 0, h = head_begin;
+      locate(tile, i, h, s_begin, s_end, heads[0]);
+      for (int64_t n = 0; n < count; ++n) {
+        if (++h == head_end) {
+          h = head_begin;
+          ++i;
         }
+        const Head& current = heads[n % 2];
+        Head& next = heads[(n + 1) % 2];
+        if (n + 1 < count) locate(tile, i, h, s_begin, s_end, next);
+        scatter(image, t - chunk_begin, current, n + 1 < count ? next : current, s_begin, s_end);
       }
     }
   }
 };
 
 template <typename T, int HeadDim, bool SeparateKey>
-LITE_DETR_TARGET __attribute__((noinline)) void backward_query_tiles(const Arguments& args, int64_t chunk_begin,
-                                                                     int64_t tile_begin, int64_t tile_end) {
+LITE_DETR_OUTLINE void backward_query_tiles(const Arguments& args, int64_t chunk_begin, int64_t tile_begin,
+                                            int64_t tile_end) {
   using B = BackwardQuery<T, HeadDim, SeparateKey>;
   Scratch scratch(B::scratch_bytes(args));
   B(args, scratch).run(chunk_begin, tile_begin, tile_end);
 }
 
 template <typename T, int HeadDim, bool SeparateKey>
-LITE_DETR_TARGET __attribute__((noinline)) void backward_value_head(const Arguments& args, int64_t chunk_begin,
-                                                                    int64_t chunk_end, int64_t image, int64_t head,
-                                                                    int64_t level_begin, int64_t level_end) {
+LITE_DETR_OUTLINE void backward_value_heads(const Arguments& args, int64_t chunk_begin, int64_t chunk_end,
+                                            int64_t image, int64_t head_begin, int64_t head_end, int64_t level_begin,
+                                            int64_t level_end) {
   using B = BackwardValue<T, HeadDim, SeparateKey>;
   Scratch scratch(B::scratch_bytes(args));
-  B(args, scratch).run(chunk_begin, chunk_end, image, head, level_begin, level_end);
+  B(args, scratch).run(chunk_begin, chunk_end, image, head_begin, head_end, level_begin, level_end);
 }
 
 }  // namespace LITE_DETR_ISA

@@ -79,10 +79,10 @@ struct Kernels {
   // Gradients of what belongs to a query, and the weights that `backward_value` needs, of tiles of the chunk that
   // starts at `chunk_begin`.
   void (*backward_query)(const Arguments& args, int64_t chunk_begin, int64_t tile_begin, int64_t tile_end);
-  // Adds the gradient of value and key of one head and some levels of one image over the tiles of a chunk. Calls for
+  // Adds the gradient of value and key of some heads and levels of one image over the tiles of a chunk. Calls for
   // different images, heads or levels write to different addresses.
-  void (*backward_value)(const Arguments& args, int64_t chunk_begin, int64_t chunk_end, int64_t image, int64_t head,
-                         int64_t level_begin, int64_t level_end);
+  void (*backward_value)(const Arguments& args, int64_t chunk_begin, int64_t chunk_end, int64_t image,
+                         int64_t head_begin, int64_t head_end, int64_t level_begin, int64_t level_end);
 };
 
 // Number of samples of a query and head, rounded up so that every vector of them is full.

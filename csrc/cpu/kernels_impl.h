@@ -56,9 +56,10 @@ static void backward_query(const Arguments& args, int64_t chunk_begin, int64_t t
   LITE_DETR_DISPATCH(backward_query_tiles, args, chunk_begin, tile_begin, tile_end)
 }
 
-static void backward_value(const Arguments& args, int64_t chunk_begin, int64_t chunk_end, int64_t image, int64_t head,
-                           int64_t level_begin, int64_t level_end) {
-  LITE_DETR_DISPATCH(backward_value_head, args, chunk_begin, chunk_end, image, head, level_begin, level_end)
+static void backward_value(const Arguments& args, int64_t chunk_begin, int64_t chunk_end, int64_t image,
+                           int64_t head_begin, int64_t head_end, int64_t level_begin, int64_t level_end) {
+  LITE_DETR_DISPATCH(backward_value_heads, args, chunk_begin, chunk_end, image, head_begin, head_end, level_begin,
+                     level_end)
 }
 
 static const Kernels& kernels(const char* name) {

@@ -223,12 +223,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(
     // One task per image and head; per level, too, where threads would idle. Levels share no tokens.
     const bool split = num_images * args.num_heads < at::get_num_threads();
     const int64_t levels = split ? args.num_levels : 1;
-    at::parallel_for(0, num_images * args.num_heads * levels, 1, [&](int64_t task_begin, int64_t task_end) {
-      for (int64_t task = task_begin; task < task_end; ++task) {
-        const int64_t level = task % levels;
-        const int64_t head = task / levels % args.num_heads;
-        const int64_t image = first_image + task / levels / args.num_heads;
-        kernels.backward_value(args, begin, end, image, head, level, split ? level + 1 : args.num_levels);
+    const int64_t heads = args.num_heads;
+    at::parallel_for(0, num_images * levels * heads, 1, [&](int64_t task_begin, int64_t task_end) {
+      for (int64_t task = task_begin, next = 0; task < task_end; task = next) {  // neighbouring heads at once
+        const int64_t head = task % heads;
+        const int64_t level = task / heads % levels;
+        const int64_t image = first_image + task / heads / levels;
+        const int64_t head_end = std::min(heads, head + task_end - task);
+        next = task + head_end - head;
+        kernels.backward_value(args, begin, end, image, head, head_end, level, split ? level + 1 : args.num_levels);
       }
     });
   }

@@ -281,16 +281,16 @@ struct Sampler {
     return c;
   }
 
-  // Distances in bytes from `base` to the corners' rows; `outside` replaces the row of samples outside of the map, so
-  // that reading and writing needs no branch. Layout: [corner][sample].
-  LITE_DETR_METHOD void store_addresses(const Cells& c, int64_t block, int64_t stride_bytes, const void* base,
-                                        const void* outside, int64_t* address) const {
+  // Corners of a block of samples, [block][corner][lane]: distances in bytes from `base` to their rows. `outside`
+  // replaces the row of samples outside of the map, so that reading and writing needs no branch.
+  LITE_DETR_METHOD static void store_addresses(const Cells& c, int64_t stride_bytes, const void* base,
+                                               const void* outside, int64_t* address) {
     const int64_t elsewhere =
         static_cast<int64_t>(reinterpret_cast<uintptr_t>(outside) - reinterpret_cast<uintptr_t>(base));
     constexpr int kHalf = LITE_DETR_VECTOR_BYTES / 8;  // lanes of 64 bits
     using Wide = typename VectorOf<int64_t, kHalf>::type;
     LITE_DETR_UNROLL for (int corner = 0; corner < 4; ++corner) {
-      int64_t* to = address + corner * padded + block * N;
+      int64_t* to = address + corner * N;
       if constexpr (N == kHalf) {
         store_bits(to, c.inside ? c.token[corner] * stride_bytes : Wide{} + elsewhere);
       } else {
@@ -307,12 +307,12 @@ struct Sampler {
     }
   }
 
-  LITE_DETR_METHOD void store_weights(const Cells& c, int64_t block, A* weight) const {
-    A* to = weight + block * N;
-    store_bits(to, c.left * c.top);
-    store_bits(to + padded, c.right * c.top);
-    store_bits(to + 2 * padded, c.left * c.bottom);
-    store_bits(to + 3 * padded, c.right * c.bottom);
+  // Bilinear weights of a block of samples, [block][corner][lane].
+  LITE_DETR_METHOD static void store_weights(const Cells& c, A* weight) {
+    store_bits(weight, c.left * c.top);
+    store_bits(weight + N, c.right * c.top);
+    store_bits(weight + 2 * N, c.left * c.bottom);
+    store_bits(weight + 3 * N, c.right * c.bottom);
   }
 
  private:
@@ -326,6 +326,11 @@ LITE_DETR_INLINE const T* at(const void* base, int64_t bytes) {
 template <typename T>
 LITE_DETR_INLINE T* at_mutable(void* base, int64_t bytes) {
   return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+}
+
+// Asks for the cache lines of a row ahead of its use.
+LITE_DETR_INLINE void prefetch(const void* base, int64_t address, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<char>(base, address + line));
 }
 
 // The channels of a head as vectors: a compile-time number of full vectors if HeadDim > 0, else any number of
@@ -348,6 +353,8 @@ struct Channels {
       : count((head_dim + N - 1) / N), tail(head_dim - (count - 1) * N) {}
 
   LITE_DETR_METHOD int64_t vectors() const { return kVectors > 0 ? kVectors : count; }
+  LITE_DETR_METHOD int64_t row() const { return vectors() * N; }  // channels, rounded up to full vectors
+  static int64_t row_of(int64_t head_dim) { return (head_dim + N - 1) / N * N; }
   LITE_DETR_METHOD V load(const T* from, int64_t v) const {
     if (kVectors == 0 && v == count - 1 && tail != N) return load_partial<T>(from + v * N, tail);
     return Storage<T>::load(from + v * N);
