@@ -1,0 +1,217 @@
+// Forward pass of tiles of queries.
+#pragma once
+
+#include "sampling.h"
+
+namespace lite_detr {
+namespace cpu {
+namespace LITE_DETR_ISA {
+
+template <typename T, int HeadDim, bool SeparateKey>
+struct Forward {
+  using A = Accumulator<T>;
+  using V = Vec<A>;
+  using C = Channels<T, HeadDim>;
+  static constexpr int N = kLanes<A>;
+  static constexpr int kVectors = C::kVectors;
+  static constexpr int kRegisters = kVectors > 0 ? kVectors : 1;
+
+  // What one query and head read. While one is computed the next one is located and its rows are prefetched: they are
+  // spread over memory and come from the second or third level of the cache.
+  struct Head {
+    int64_t query;
+    int64_t head;
+    const T* value;
+    const T* key;
+    int64_t* value_address;  // [block][corner][lane]
+    int64_t* key_address;
+    A* weight;  // bilinear
+  };
+
+  const Arguments& args;
+  C channels;
+  Sampler<A> sampler;
+  Head heads[2];
+  A* samples;  // sampled values [sample][row]
+  A* logits;   // then attention weights
+  A* scaled;   // query, where it does not fit registers
+  T* zeros;    // what samples outside of the map read
+
+  static size_t scratch_bytes(const Arguments& args) {
+    const int64_t padded = padded_samples(args.num_levels, args.num_points);
+    const int64_t row = C::row_of(args.head_dim);
+    return Sampler<A>::scratch_bytes(args) + 4 * Scratch::size_of<int64_t>(4 * padded) +
+           2 * Scratch::size_of<A>(4 * padded) + Scratch::size_of<A>(padded * row) + Scratch::size_of<A>(padded) +
+           Scratch::size_of<A>(row) + Scratch::size_of<T>(row);
+  }
+
+  LITE_DETR_METHOD Forward(const Arguments& arguments, Scratch& scratch)
+      : args(arguments), channels(arguments.head_dim), sampler(arguments, scratch) {
+    for (Head& head : heads) {
+      head.value_address = scratch.take<int64_t>(4 * sampler.padded);
+      head.key_address = scratch.take<int64_t>(4 * sampler.padded);
+      head.weight = scratch.take<A>(4 * sampler.padded);
+    }
+    samples = scratch.take<A>(sampler.padded * channels.row());
+    logits = scratch.take<A>(sampler.padded);
+    scaled = scratch.take<A>(channels.row());
+    zeros = scratch.take<T>(channels.row());
+    __builtin_memset(zeros, 0, channels.row() * sizeof(T));
+  }
+
+  LITE_DETR_METHOD void locate(const Tile& tile, int64_t i, int64_t h, Head& to) {
+    to.query = tile.query[i];
+    to.head = h;
+    to.value = static_cast<const T*>(args.value) + tile.image * args.value_stride[0] + h * args.value_stride[2];
+    if (SeparateKey) {
+      to.key = static_cast<const T*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
+    }
+    const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
+    const int64_t value_stride = args.value_stride[1] * sizeof(T);
+    const int64_t key_stride = args.key_stride[1] * sizeof(T);
+    for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
+      const auto cells = sampler.locate(args, i, xy, block);
+      sampler.store_weights(cells, to.weight + 4 * N * block);
+      sampler.store_addresses(cells, value_stride, to.value, zeros, to.value_address + 4 * N * block);
+      if (SeparateKey) {
+        sampler.store_addresses(cells, key_stride, to.key, zeros, to.key_address + 4 * N * block);
+      }
+    }
+  }
+
+  // Samples the value of one lane of a block, keeps it and returns the lane-wise products of key and query. Holds
+  // copies only: a pointer to the whole state would be read again after every store.
+  struct SampleOf {
+    C channels;
+    const T* value;
+    const T* key;
+    const int64_t* value_address;
+    const int64_t* key_address;
+    const A* weight;
+    A* samples;
+    const A* scaled;
+    const T* next_value;
+    const int64_t* next_address;
+    int64_t lanes;  // that hold samples
+    int64_t row_bytes;
+    V query[kRegisters];
+
+    LITE_DETR_METHOD V operator()(int lane) const {
+      if (lane >= lanes) return V{};
+      if constexpr (C::kInline) return sample(lane);
+      return sample_outlined(lane);
+    }
+    LITE_DETR_OUTLINE V sample_outlined(int64_t lane) const { return sample(lane); }
+    LITE_DETR_METHOD V sample(int64_t lane) const {
+      const A w0 = weight[lane], w1 = weight[N + lane], w2 = weight[2 * N + lane], w3 = weight[3 * N + lane];
+      for (int corner = 0; corner < 4; ++corner) {
+        prefetch(next_value, next_address[corner * N + lane], HeadDim > 0 ? HeadDim * sizeof(T) : row_bytes);
+      }
+      V product = {};
+      for (int64_t v = 0; v < channels.vectors(); ++v) {
+        const V sampled = interpolate(value, value_address + lane, v, w0, w1, w2, w3);
+        store_bits(samples + lane * channels.row() + v * N, sampled);
+        const V q = kVectors > 0 ? query[kVectors > 0 ? v : 0] : load_bits<V>(scaled + v * N);
+        product += q * (SeparateKey ? interpolate(key, key_address + lane, v, w0, w1, w2, w3) : sampled);
+      }
+      return product;
+    }
+    LITE_DETR_METHOD V interpolate(const T* base, const int64_t* address, int64_t v, A w0, A w1, A w2, A w3) const {
+      V sum = w0 * channels.load(at<T>(base, address[0]), v);
+      sum += w1 * channels.load(at<T>(base, address[N]), v);
+      sum += w2 * channels.load(at<T>(base, address[2 * N]), v);
+      sum += w3 * channels.load(at<T>(base, address[3 * N]), v);
+      return sum;
+    }
+  };
+
+  LITE_DETR_METHOD void attend(int64_t image, const Head& head, const Head& next) {
+    const T* from = static_cast<const T*>(args.query) + image * args.query_stride[0] +
+                    head.query * args.query_stride[1] + head.head * args.query_stride[2];
+    const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
+    SampleOf sample{channels, head.value, head.key, nullptr, nullptr, nullptr, nullptr, scaled, next.value,
+                    nullptr,  0,          args.head_dim * static_cast<int64_t>(sizeof(T)), {}};
+    for (int64_t v = 0; v < channels.vectors(); ++v) {
+      const V q = channels.load(from, v) * scale;
+      if (kVectors > 0) {
+        sample.query[kVectors > 0 ? v : 0] = q;
+      } else {
+        store_bits(scaled + v * N, q);
+      }
+    }
+
+    const int64_t num_samples = sampler.num_samples;
+    const int64_t blocks = (num_samples + N - 1) / N;
+    const int64_t row = channels.row();
+    A* const sampled = samples;
+    A* const attention = logits;
+    V maximum = splat(-static_cast<A>(INFINITY));
+    for (int64_t block = 0; block < blocks; ++block) {
+      sample.value_address = head.value_address + 4 * N * block;
+      sample.key_address = head.key_address + 4 * N * block;
+      sample.weight = head.weight + 4 * N * block;
+      sample.samples = sampled + N * block * row;
+      sample.next_address = next.value_address + 4 * N * block;
+      sample.lanes = num_samples - block * N;
+      const V logit = sum_of_each<A, 0, N>(sample) + load_bits<V>(sampler.padding_bias + block * N);
+      store_bits(attention + block * N, logit);
+      maximum = logit > maximum ? logit : maximum;
+    }
+    maximum = max_lanes<A>(maximum);
+    V sum = {};
+    for (int64_t block = 0; block < blocks; ++block) {
+      const V e = exp_lanes(load_bits<V>(attention + block * N) - maximum);
+      store_bits(attention + block * N, e);
+      sum += e;
+    }
+    sum = sum_lanes<A>(sum);
+    const int64_t at_head = (image * args.num_queries + head.query) * args.num_heads + head.head;
+    static_cast<A*>(args.logsumexp)[at_head] = maximum[0] + std::log(sum[0]);
+
+    const V normaliser = A(1) / sum;
+    T* to = static_cast<T*>(args.output) + at_head * args.head_dim;
+    for (int64_t v = 0; v < channels.vectors(); ++v) {
+      V even = {}, odd = {};
+      int64_t s = 0;
+      for (; s + 1 < num_samples; s += 2) {
+        even += attention[s] * load_bits<V>(sampled + s * row + v * N);
+        odd += attention[s + 1] * load_bits<V>(sampled + (s + 1) * row + v * N);
+      }
+      if (s < num_samples) even += attention[s] * load_bits<V>(sampled + s * row + v * N);
+      channels.store(to, v, (even + odd) * normaliser);
+    }
+  }
+
+  LITE_DETR_METHOD void run(int64_t tile_begin, int64_t tile_end) {
+    Tile tile;
+    for (int64_t t = tile_begin; t < tile_end; ++t) {
+      get_tile(args, t, tile);
+      sampler.set_tile(args, tile);
+      // Heads innermost: the rows of one head are a large power of two apart and share few sets of the cache.
+      const int64_t count = tile.size * args.num_heads;
+      int64_t i = 0, h = 0;
+      locate(tile, 0, 0, heads[0]);
+      for (int64_t n = 0; n < count; ++n) {
+        if (++h == args.num_heads) {
+          h = 0;
+          ++i;
+        }
+        const Head& current = heads[n % 2];
+        Head& next = heads[(n + 1) % 2];
+        if (n + 1 < count) locate(tile, i, h, next);
+        attend(tile.image, current, n + 1 < count ? next : current);
+      }
+    }
+  }
+};
+
+template <typename T, int HeadDim, bool SeparateKey>
+LITE_DETR_OUTLINE void forward_tiles(const Arguments& args, int64_t begin, int64_t end) {
+  using F = Forward<T, HeadDim, SeparateKey>;
+  Scratch scratch(F::scratch_bytes(args));
+  F(args, scratch).run(begin, end);
+}
+
+}  // namespace LITE_DETR_ISA
+}  // namespace cpu
+}  // namespace lite_detr

@@ -1,0 +1,38 @@
+"""``python -m lite_detr_mmdet.ops`` prints which compiled operators there are and why others are missing."""
+
+import os
+import platform
+
+import torch
+
+from .extension import BUILD_COMMAND, LOAD_ERROR, find_library, has_kernel, is_available
+from .key_aware_deform_attn import BACKEND_VARIABLE, choose_backend
+
+
+def describe() -> str:
+    """A report of one fact per line."""
+    lines = [
+        f'python: {platform.python_version()}',
+        f'torch: {torch.__version__} (CUDA {torch.version.cuda}), {torch.get_num_threads()} threads',
+        f'library: {find_library() or "none"}',
+    ]
+    if is_available():
+        lines.append(f'cpu: yes, instruction set {torch.ops.lite_detr.cpu_capability()}')
+        if has_kernel('cuda'):
+            devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            lines.append(f'cuda: yes, {devices} devices')
+        elif torch.version.cuda is None:
+            lines.append('cuda: no: torch is not a CUDA build')
+        else:
+            lines.append('cuda: no: built without (nvcc was not found; FORCE_CUDA=1 makes that an error)')
+    else:
+        lines += [f'cpu: no: {LOAD_ERROR}', 'cuda: no, for the same reason']
+    lines.append(f'{BACKEND_VARIABLE}: {os.environ.get(BACKEND_VARIABLE) or "not set"}')
+    lines.append(f'backend on cpu: {choose_backend("auto", "cpu")}')
+    if not is_available():
+        lines.append(f'build: {BUILD_COMMAND}')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    print(describe())

@@ -1,0 +1,90 @@
+"""FLOP counts of key-aware deformable attention for the counters of torch, and of fvcore and mmengine.
+
+Counted are the multiply-adds per sample and head: 4 * head_dim for the bilinear interpolation of the value (again for
+the key, if it is another tensor), head_dim for the logit and head_dim for the weighted sum. Locations and softmax are
+left out, as usual. The backward pass interpolates again and has the two products with the output's gradient, the two
+gradients of the scatter and the products of the four corners with query and gradient for the locations.
+"""
+
+from math import prod
+from typing import Any, List, Optional, Sequence
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+from .extension import is_available
+
+
+def count_forward_macs(query_shape: Sequence[int], num_samples: int, separate_key: bool) -> int:
+    """Multiply-adds of the forward pass.
+
+    Args:
+        query_shape (Sequence[int]): (bs, num_queries, num_heads, head_dim).
+        num_samples (int): ``num_levels * num_points``.
+        separate_key (bool): Whether key and value are different tensors.
+    """
+    interpolations = 2 if separate_key else 1
+    return prod(query_shape) * num_samples * (4 * interpolations + 2)
+
+
+def count_backward_macs(query_shape: Sequence[int], num_samples: int, separate_key: bool) -> int:
+    """Multiply-adds of the backward pass; arguments as in :func:`count_forward_macs`.
+
+    Per sample and channel: 8 for the products of the four corners with the query and the output's gradient, 4 for the
+    gradient of the query, 2 for the update of a token (one for value and one for key) and 4 (8 with a separate key)
+    to spread it over the corners.
+    """
+    interpolations = 2 if separate_key else 1
+    return prod(query_shape) * num_samples * (8 + 4 + 2 + 4 * interpolations)
+
+
+def _num_samples(spatial_shapes_shape: Sequence[int], sampling_offsets_shape: Sequence[int]) -> int:
+    return spatial_shapes_shape[0] * sampling_offsets_shape[4]
+
+
+def _forward_flops(
+    query_shape, value_shape, key_shape, shapes_shape, start_shape, reference_shape, offsets_shape, *args, **kwargs
+) -> int:
+    return 2 * count_forward_macs(query_shape, _num_samples(shapes_shape, offsets_shape), key_shape is not None)
+
+
+def _backward_flops(
+    grad_shape,
+    query_shape,
+    value_shape,
+    key_shape,
+    shapes_shape,
+    start_shape,
+    reference_shape,
+    offsets_shape,
+    *args,
+    **kwargs,
+) -> int:
+    return 2 * count_backward_macs(query_shape, _num_samples(shapes_shape, offsets_shape), key_shape is not None)
+
+
+def _shape_of(value: Any) -> Optional[List[int]]:
+    """Shape of a value in a traced graph; None for an absent optional tensor."""
+    value_type = value.type()
+    return value_type.sizes() if isinstance(value_type, torch._C.TensorType) else None
+
+
+def key_aware_deform_attn_flop_jit(inputs: List[Any], outputs: List[Any]) -> int:
+    """Handler for ``set_op_handle`` of the FLOP counters of fvcore and mmengine, which count a multiply-add as one.
+
+    Args:
+        inputs (List[torch._C.Value]): Inputs of ``lite_detr::key_aware_deform_attn`` in a traced graph.
+        outputs (List[torch._C.Value]): Its outputs.
+
+    Returns:
+        int: Multiply-adds.
+    """
+    query, _, key, spatial_shapes, _, _, sampling_offsets = [_shape_of(value) for value in inputs[:7]]
+    return count_forward_macs(query, _num_samples(spatial_shapes, sampling_offsets), key is not None)
+
+
+FLOP_HANDLERS = {'lite_detr::key_aware_deform_attn': key_aware_deform_attn_flop_jit}
+
+if is_available():
+    register_flop_formula(torch.ops.lite_detr.key_aware_deform_attn)(_forward_flops)
+    register_flop_formula(torch.ops.lite_detr.key_aware_deform_attn_backward)(_backward_flops)
