@@ -60,12 +60,12 @@ val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
 # Trained from scratch: one learning rate for the whole network.
-optim_wrapper = dict(optimizer=dict(lr=4e-4), paramwise_cfg=dict(_delete_=True))
-max_epochs = 8
+optim_wrapper = dict(optimizer=dict(lr=4e-4, fused=True), paramwise_cfg=dict(_delete_=True))
+max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[6], gamma=0.1),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[10], gamma=0.1),
 ]
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2), visualization=dict(draw=False))
 randomness = dict(seed=0)
