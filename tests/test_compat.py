@@ -88,7 +88,6 @@ class Calls:
     ids=[
         'os.system',
         'eval',
-        'environ',
         'class',
         'other method',
         'dunder',

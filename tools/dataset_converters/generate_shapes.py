@@ -2,7 +2,8 @@
 """Generate a detection set of drawn shapes in COCO format: no download, any size, the same for the same seed.
 
 Discs, rotated rectangles and triangles of small, medium and large size (COCO's areas) in random colours lie over one
-another on noisy backgrounds, among lines and arcs that belong to no object. Boxes are exact to a fraction of a pixel.
+another on noisy backgrounds, among lines and arcs that belong to no object. Boxes are those of the exact outlines;
+pixels are drawn up to one pixel, half of one on average, beyond them.
 
     python tools/dataset_converters/generate_shapes.py data/shapes --num-train 800 --num-val 200
 """

@@ -1,0 +1,78 @@
+"""model-index.yml and the metafiles: what mim reads; the tables that are made from them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+METAFILES = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+# Tables 4 and 5 of the paper: AP and GFLOPs.
+PAPER = {
+    'h2l2-2p1x3_r50': (49.9, 130),
+    'h3l1-6p1x1_r50': (50.2, 141),
+    'h3l1-2p1x3_r50': (50.4, 151),
+    'h2l2-2p1x3_swin-t': (53.1, 138),
+    'h3l1-6p1x1_swin-t': (53.3, 149),
+    'h3l1-2p1x3_swin-t': (53.9, 159),
+    'h3l1-2p1x3-msda_r50': (49.8, 147),
+    'h2l2-2p1x3-msda_r50': (49.2, 126),
+    'h3l1-6p0x1-msda_r50': (49.0, 128),
+    '3scale_kda_r50': (49.0, 125),
+    'dino-3scale_r50': (48.2, 122),
+    'dino-2scale_r50': (45.2, 113),
+}
+
+
+def read(metafile: str) -> dict:
+    return yaml.safe_load((ROOT / metafile).read_text())
+
+
+def all_models() -> list:
+    return [model for metafile in METAFILES for model in read(metafile)['Models']]
+
+
+def test_every_metafile_is_imported():
+    assert sorted(METAFILES) == sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml'))
+
+
+def test_every_coco_config_is_listed_once():
+    listed = [model['Config'] for model in all_models()]
+    files = [str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/*_coco.py')]
+    assert sorted(listed) == sorted(files)
+
+
+@pytest.mark.parametrize('metafile', METAFILES)
+def test_entries(metafile):
+    content = read(metafile)
+    collections = {collection['Name'] for collection in content['Collections']}
+    for collection in content['Collections']:
+        assert (ROOT / collection['README']).is_file()
+        assert collection['Name'] == collection['Name'].lower()
+    for model in content['Models']:
+        path = ROOT / model['Config']
+        assert path.is_file() and path.stem == model['Name'] == model['Name'].lower()
+        assert model['In Collection'] in collections
+        assert f'-{model["Metadata"]["Epochs"]}e_' in model['Name']
+        # Results are what was measured with weights; without weights there are none.
+        assert 'Weights' in model or 'Results' not in model
+
+
+def test_figures_of_the_paper():
+    found = {}
+    for model in all_models():
+        if 'Paper AP' in model['Metadata']:
+            metadata = model['Metadata']
+            key = next(key for key in PAPER if f'{key}_8xb2-36e' in model['Name'])
+            found[key] = metadata['Paper AP'], metadata['Paper GFLOPs']
+            assert metadata['Paper Source'].startswith('Table')
+    assert found == PAPER
+
+
+def test_tables_are_up_to_date():
+    command = [sys.executable, str(ROOT / 'tools' / 'analysis_tools' / 'list_configs.py'), '--check']
+    result = subprocess.run(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,85 @@
+"""tools/quickstart.py: its steps in order on a tiny set, and what it makes of their results."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def quickstart(monkeypatch, tmp_path):
+    """The script as a module whose repository is an empty folder, with the steps recorded instead of run."""
+    spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'tools' / 'quickstart.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, 'ROOT', tmp_path)
+    monkeypatch.setattr('sys.argv', ['quickstart.py'])
+    module.steps = []
+    module.map_of_test = 0.6
+
+    def run(script, *arguments):
+        module.steps.append((script, *map(str, arguments)))
+        work_dir = next(iter((tmp_path / 'work_dirs').glob('*')), None)
+        if script == 'tools/dataset_converters/generate_shapes.py':
+            (tmp_path / 'data' / 'shapes' / 'val').mkdir(parents=True)
+            for index in range(12):
+                (tmp_path / 'data' / 'shapes' / 'val' / f'{index:06d}.png').write_bytes(b'image')
+        elif script == 'tools/train.py':
+            work_dir = Path(arguments[arguments.index('--work-dir') + 1])
+            work_dir.mkdir(parents=True)
+            (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_8.pth'))
+        elif script == 'tools/test.py':
+            for stamp, value in (('20260101_000000', 0.1), ('20260102_000000', module.map_of_test)):
+                folder = work_dir / 'test' / stamp
+                folder.mkdir(parents=True)
+                names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+                metrics = {f'coco/bbox_{name}': value for name in names}
+                (folder / f'{stamp}.json').write_text(json.dumps(metrics))
+        else:
+            (work_dir / 'predictions' / 'vis').mkdir(parents=True)
+            for path in Path(arguments[0]).iterdir():
+                (work_dir / 'predictions' / 'vis' / path.name).write_bytes(b'picture')
+        return 60.0
+
+    monkeypatch.setattr(module, 'run', run)
+    return module
+
+
+def test_steps_and_summary(quickstart, capsys):
+    quickstart.main()
+    scripts = [step[0] for step in quickstart.steps]
+    assert scripts == [
+        'tools/dataset_converters/generate_shapes.py',
+        'tools/train.py',
+        'tools/test.py',
+        'demo/image_demo.py',
+    ]
+    assert str(quickstart.LITE) in quickstart.steps[1] and '--resume' in quickstart.steps[1]
+    assert quickstart.steps[2][2].endswith('epoch_8.pth') and quickstart.steps[3][4] == quickstart.steps[2][2]
+    output = capsys.readouterr().out
+    assert 'trained in 1.0 minutes' in output and 'mAP     0.600' in output  # of the newest evaluation
+    assert output.count('predictions/vis/') == quickstart.NUM_PICTURES
+
+
+def test_baseline(quickstart, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['quickstart.py', '--baseline'])
+    quickstart.main()
+    assert str(quickstart.BASELINE) in quickstart.steps[1]
+
+
+def test_fails_below_the_wanted_map(quickstart):
+    quickstart.map_of_test = 0.3
+    with pytest.raises(SystemExit, match=r'mAP 0\.300 is below 0\.5'):
+        quickstart.main()
+
+
+def test_step_that_fails_stops_it():
+    spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'tools' / 'quickstart.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(module.subprocess.CalledProcessError):
+        module.run('tools/dataset_converters/generate_shapes.py', '--no-such-option')
+    assert module.LITE.is_file() and module.BASELINE.is_file()

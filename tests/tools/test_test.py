@@ -1,0 +1,55 @@
+"""tools/test.py: metrics, predictions as a file, pictures."""
+
+import json
+import pickle
+
+import cv2
+import pytest
+
+
+@pytest.fixture(scope='module')
+def tested(trained, run_tool, config, tiny_options, tmp_path_factory):
+    """Folder of an evaluation with all outputs."""
+    folder = tmp_path_factory.mktemp('tested')
+    arguments = ('--work-dir', folder, '--out', folder / 'predictions.pkl', '--show-dir', 'pictures')
+    run_tool('tools/test.py', config, trained.checkpoint, *arguments, *tiny_options)
+    return folder
+
+
+def test_metrics_are_those_of_training(tested, trained):
+    metrics = json.loads(next(tested.glob('*/*.json')).read_text())
+    line = next(line for line in reversed(trained.output.splitlines()) if 'coco/bbox_mAP:' in line)
+    for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_s', 'coco/bbox_mAP_m'):
+        assert metrics[name] == pytest.approx(float(line.split(f'{name}: ')[1].split()[0]), abs=1e-4)
+
+
+def test_predictions_are_written(tested, shapes):
+    predictions = pickle.loads((tested / 'predictions.pkl').read_bytes())
+    images = json.loads((shapes / 'annotations' / 'val.json').read_text())['images']
+    assert sorted(item['img_id'] for item in predictions) == sorted(image['id'] for image in images)
+    for item in predictions:
+        instances = item['pred_instances']
+        assert len(instances['bboxes']) == len(instances['scores']) == len(instances['labels']) == 10
+        assert (instances['bboxes'] >= 0).all() and (instances['bboxes'] <= 64).all()
+        assert (instances['scores'].diff() <= 0).all() and instances['labels'].max() < 3
+
+
+def test_pictures_are_written(tested, shapes):
+    pictures = sorted(tested.glob('*/pictures/*'))
+    assert len(pictures) == len(list((shapes / 'val').iterdir()))
+    image = cv2.imread(str(pictures[0]))
+    assert image.shape == (64, 2 * 64, 3)  # ground truth beside predictions
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['no-such.py', 'CHECKPOINT'], "must be a config file that exists, got 'no-such.py'"),
+        (['CONFIG', 'no-such.pth'], "must be a checkpoint file that exists or an address, got 'no-such.pth'"),
+        (['CONFIG', 'CHECKPOINT', '--out', 'out.json'], "--out must end in .pkl or .pickle, got 'out.json'"),
+    ],
+    ids=['config', 'checkpoint', 'out'],
+)
+def test_bad_arguments(error_of_tool, config, trained, arguments, message):
+    names = dict(CONFIG=config, CHECKPOINT=trained.checkpoint)
+    assert message in error_of_tool('tools/test.py', *(names.get(item, item) for item in arguments))
