@@ -1,7 +1,22 @@
-"""Build the package; static metadata is in setup.cfg."""
+"""Build the package; static metadata is in setup.cfg.
 
+``pip install .`` compiles the operators in ``csrc`` for the torch that is installed.
+
+Environment variables:
+    LITE_DETR_WITHOUT_OPS=1: Compile nothing; key-aware deformable attention then runs in plain PyTorch.
+    FORCE_CUDA=1: Fail where the CUDA operators cannot be built. The default builds them where torch is a CUDA build
+        and nvcc is found. FORCE_CUDA=0 leaves them out.
+    TORCH_CUDA_ARCH_LIST: GPU architectures to compile for, e.g. '8.0;9.0+PTX'.
+    MAX_JOBS: Number of compilers at a time (with ninja).
+    DEBUG=1: No optimisation, with debugging symbols and assertions.
+"""
+
+import glob
 import os
+import platform
 import shutil
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -10,6 +25,9 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'lite_detr_mmdet'
 MIM_FILES = ('model-index.yml', 'configs', 'tools', 'demo')
+EXTENSION_NAME = f'{PACKAGE}.ops._C'
+# setuptools runs this file for metadata and source archives, too: those need no torch and no compiler.
+COMPILING_COMMANDS = {'bdist_egg', 'bdist_wheel', 'build', 'build_ext', 'develop', 'editable_wheel', 'install'}
 
 
 class BuildPyWithMim(build_py):
@@ -46,4 +64,130 @@ class BuildPyWithMim(build_py):
         return super().get_outputs(include_bytecode) + [str(path) for path in mim.rglob('*') if path.is_file()]
 
 
-setup(cmdclass=dict(build_py=BuildPyWithMim))
+def read_flag(name, default=None):
+    """Value of an environment variable as True or False; ``default`` where it is not set."""
+    value = os.environ.get(name, '').strip().lower()
+    if value == '':
+        return default
+    if value in ('1', 'on', 'true', 'yes'):
+        return True
+    if value in ('0', 'off', 'false', 'no'):
+        return False
+    sys.exit(f'{name} must be 1 or 0, got {os.environ[name]!r}.')
+
+
+def import_torch():
+    """Import torch, in an isolated build from the environment that is installed into."""
+    try:
+        import torch
+    except ImportError:
+        # pip's isolated build hides the environment, but a library must be compiled for the torch that will load it.
+        # Appended, so that nothing else of the environment takes precedence.
+        sys.path.extend(
+            path for path in {sysconfig.get_paths()[key] for key in ('purelib', 'platlib')} if path not in sys.path
+        )
+        try:
+            import torch
+        except ImportError as error:
+            sys.exit(
+                'lite_detr_mmdet compiles its operators for the installed torch, and torch cannot be imported '
+                f'({error}): install torch>=2.4 first, e.g. `pip install torch`, or set LITE_DETR_WITHOUT_OPS=1 to '
+                'install without compiled operators.'
+            )
+    return torch
+
+
+def get_cuda_reason(torch):
+    """Why the CUDA operators cannot be built, or None."""
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if torch.version.cuda is None:
+        return f'torch {torch.__version__} is not a CUDA build'
+    if CUDA_HOME is None or not os.path.isfile(os.path.join(CUDA_HOME, 'bin', 'nvcc')):
+        return f'nvcc is not found (CUDA_HOME is {CUDA_HOME!r})'
+    if not glob.glob(os.path.join(ROOT, 'csrc', 'cuda', '*.cu')):
+        return 'csrc/cuda holds no sources'
+    return None
+
+
+def get_sources(*patterns):
+    """Sources below csrc, relative to this file as setuptools wants them."""
+    return sorted(
+        os.path.relpath(path, ROOT).replace(os.sep, '/')
+        for pattern in patterns
+        for path in glob.glob(os.path.join(ROOT, 'csrc', pattern))
+    )
+
+
+def get_ops_extension():
+    """The compiled operators as a setuptools extension, and the command that builds it."""
+    torch = import_torch()
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+
+    force_cuda = read_flag('FORCE_CUDA')
+    cuda_reason = 'FORCE_CUDA=0' if force_cuda is False else get_cuda_reason(torch)
+    if force_cuda and cuda_reason is not None:
+        sys.exit(f'FORCE_CUDA=1 asks for the CUDA operators, which cannot be built: {cuda_reason}.')
+    with_cuda = cuda_reason is None
+    debug = read_flag('DEBUG', default=False)
+
+    sources = get_sources('*.cpp', 'cpu/*.cpp')
+    # GCC's note on the calling convention of wide vectors concerns functions that are all inlined.
+    cxx_flags = ['-O0', '-g'] if debug else ['-O3', '-g0', '-DNDEBUG']
+    cxx_flags += ['-Wno-psabi', '-Wno-maybe-uninitialized'] if platform.system() == 'Linux' else []
+    link_flags = []
+    if 'ATen parallel backend: OpenMP' in torch.__config__.parallel_info() and platform.system() == 'Linux':
+        # at::parallel_for is a template with an OpenMP pragma. Its runtime must be the one that torch has loaded, so
+        # the library is not linked: a second one would keep a second set of threads.
+        cxx_flags.append('-fopenmp')
+    if with_cuda:
+        sources += get_sources('cuda/*.cpp', 'cuda/*.cu')
+        nvcc_flags = ['-O0', '-g', '-G'] if debug else ['-O3', '-DNDEBUG', '-lineinfo']
+        extension = CUDAExtension(
+            EXTENSION_NAME,
+            sources,
+            define_macros=[('LITE_DETR_WITH_CUDA', None)],
+            extra_compile_args={'cxx': cxx_flags, 'nvcc': nvcc_flags},
+            extra_link_args=link_flags,
+        )
+    else:
+        extension = CppExtension(
+            EXTENSION_NAME, sources, extra_compile_args={'cxx': cxx_flags}, extra_link_args=link_flags
+        )
+    extension.include_dirs.insert(0, os.path.join(ROOT, 'csrc'))
+    # The library registers operators and holds no Python module: one less dependency on a Python version.
+    extension.libraries = [library for library in extension.libraries if library != 'torch_python']
+    extension.depends = get_sources('*.h', 'cpu/*.h', 'cuda/*.h', 'cuda/*.cuh')
+
+    settings = {
+        'torch': f'{torch.__version__} at {os.path.dirname(torch.__file__)}',
+        'CUDA operators': f'yes, CUDA {torch.version.cuda}' if with_cuda else f'no: {cuda_reason}',
+        'TORCH_CUDA_ARCH_LIST': os.environ.get('TORCH_CUDA_ARCH_LIST', 'not set') if with_cuda else 'not used',
+        'MAX_JOBS': os.environ.get('MAX_JOBS', 'not set'),
+        'DEBUG': debug,
+    }
+    print('lite_detr_mmdet builds its operators with')
+    for name, value in settings.items():
+        print(f'  {name}: {value}', flush=True)
+    return extension, BuildExtension
+
+
+def get_ops_options():
+    """Arguments of ``setup`` that build the operators."""
+    if not COMPILING_COMMANDS.intersection(sys.argv[1:]):
+        return {}
+    if read_flag('LITE_DETR_WITHOUT_OPS', default=False):
+        print('lite_detr_mmdet builds no operators: LITE_DETR_WITHOUT_OPS is set', flush=True)
+        return {}
+    extension, build_extension = get_ops_extension()
+    return {'ext_modules': [extension], 'cmdclass': {'build_ext': build_extension}}
+
+
+def get_setup_options() -> dict:
+    """Arguments of ``setup`` that are not static."""
+    options = get_ops_options()
+    options.setdefault('cmdclass', {})['build_py'] = BuildPyWithMim
+    return options
+
+
+setup(**get_setup_options())

@@ -54,8 +54,8 @@ void check_levels(const at::Tensor& spatial_shapes, const at::Tensor& level_star
                       num_value, " tokens of value, got more with (", height, ", ", width, ") for level ", level);
     num_tokens += height * width;
   }
-  TORCH_CHECK_VALUE(num_tokens == num_value, "spatial_shapes must add up to the ", num_value,
-                    " tokens of value, got ", num_tokens);
+  TORCH_CHECK_VALUE(num_tokens == num_value, "spatial_shapes must add up to the ", num_value, " tokens of value, got ",
+                    num_tokens);
 }
 
 }  // namespace
@@ -94,10 +94,9 @@ void check_arguments(const at::Tensor& query, const at::Tensor& value, const std
   check_size("reference_points", reference_points, 0, query.size(0), "the batch size of query");
   check_size("reference_points", reference_points, 1, query.size(1), "the queries of query");
   check_size("reference_points", reference_points, 2, num_levels, "the levels of spatial_shapes");
-  TORCH_CHECK_VALUE(
-      reference_points.size(3) == 2 || reference_points.size(3) == 4,
-      "reference_points must hold points (x, y) or boxes (x, y, w, h) in its last dimension, got shape ",
-      reference_points.sizes());
+  TORCH_CHECK_VALUE(reference_points.size(3) == 2 || reference_points.size(3) == 4,
+                    "reference_points must hold points (x, y) or boxes (x, y, w, h) in its last dimension, got shape ",
+                    reference_points.sizes());
 
   check_size("sampling_offsets", sampling_offsets, 0, query.size(0), "the batch size of query");
   check_size("sampling_offsets", sampling_offsets, 1, query.size(1), "the queries of query");
@@ -129,8 +128,8 @@ void check_backward_arguments(const at::Tensor& query, const at::Tensor& grad_ou
                    query.scalar_type(), ", got ", grad_output.scalar_type());
   TORCH_CHECK_VALUE(grad_output.dim() == 3 && grad_output.size(0) == query.size(0) &&
                         grad_output.size(1) == query.size(1) && grad_output.size(2) == query.size(2) * query.size(3),
-                    "grad_output must have the shape (bs, num_queries, num_heads * head_dim) of query ",
-                    query.sizes(), ", got ", grad_output.sizes());
+                    "grad_output must have the shape (bs, num_queries, num_heads * head_dim) of query ", query.sizes(),
+                    ", got ", grad_output.sizes());
   const at::ScalarType type = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   TORCH_CHECK_TYPE(logsumexp.scalar_type() == type, "logsumexp must be a ", type, " tensor, got ",
                    logsumexp.scalar_type());
@@ -144,12 +143,12 @@ void check_backward_arguments(const at::Tensor& query, const at::Tensor& grad_ou
 }  // namespace lite_detr
 
 TORCH_LIBRARY(lite_detr, m) {
-  // query (bs, num_queries, num_heads, head_dim); value and key (bs, num_value, num_heads, head_dim), all of one dtype;
-  // no key means that the key is the value. spatial_shapes (num_levels, 2) and level_start_index (num_levels, ) are
-  // integers. reference_points (bs, num_queries, num_levels, 2 or 4) and sampling_offsets (bs, num_queries, num_heads,
-  // num_levels or 1, num_points, 2) may each have a floating dtype of their own.
-  // output (bs, num_queries, num_heads * head_dim) has the dtype of query; logsumexp (bs, num_queries, num_heads) of
-  // the scaled logits over all samples is float32 (float64 for float64).
+  // query (bs, num_queries, num_heads, head_dim); value and key (bs, num_value, num_heads, head_dim), all of one
+  // dtype; no key means that the key is the value. spatial_shapes (num_levels, 2) and level_start_index (num_levels, )
+  // are integers. reference_points (bs, num_queries, num_levels, 2 or 4) and sampling_offsets (bs, num_queries,
+  // num_heads, num_levels or 1, num_points, 2) may each have a floating dtype of their own. output (bs, num_queries,
+  // num_heads * head_dim) has the dtype of query; logsumexp (bs, num_queries, num_heads) of the scaled logits over all
+  // samples is float32 (float64 for float64).
   m.def(
       "key_aware_deform_attn(Tensor query, Tensor value, Tensor? key, Tensor spatial_shapes, "
       "Tensor level_start_index, Tensor reference_points, Tensor sampling_offsets) "

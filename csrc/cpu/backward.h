@@ -107,8 +107,7 @@ struct BackwardQuery {
       sampler.store_addresses(cells, args.value_stride[1] * sizeof(T), to.value, zeros,
                               to.value_address + 4 * N * block);
       if (SeparateKey) {
-        sampler.store_addresses(cells, args.key_stride[1] * sizeof(T), to.key, zeros,
-                                to.key_address + 4 * N * block);
+        sampler.store_addresses(cells, args.key_stride[1] * sizeof(T), to.key, zeros, to.key_address + 4 * N * block);
       }
       A* slope = to.slope + kSlopes * N * block;
       store_bits(slope, cells.left);
@@ -152,8 +151,7 @@ struct BackwardQuery {
       const T* from = at<T>(base, address[lane]);
       V sum = {};
       for (int64_t v = 0; v < channels.vectors(); ++v) {
-        sum += channels.load(from, v) *
-               (kVectors > 0 ? registers[kVectors > 0 ? v : 0] : load_bits<V>(other + v * N));
+        sum += channels.load(from, v) * (kVectors > 0 ? registers[kVectors > 0 ? v : 0] : load_bits<V>(other + v * N));
       }
       return sum;
     }
@@ -355,7 +353,7 @@ struct BackwardValue {
   G grad_channels;
   Sampler<A> sampler;
   Head heads[2];
-  A* query;    // where they do not fit registers
+  A* query;  // where they do not fit registers
   A* grad;
   A* outside;  // row that nobody reads
 
@@ -366,10 +364,7 @@ struct BackwardValue {
   }
 
   LITE_DETR_METHOD BackwardValue(const Arguments& arguments, Scratch& scratch)
-      : args(arguments),
-        channels(arguments.head_dim),
-        grad_channels(arguments.head_dim),
-        sampler(arguments, scratch) {
+      : args(arguments), channels(arguments.head_dim), grad_channels(arguments.head_dim), sampler(arguments, scratch) {
     for (Head& head : heads) {
       head.value_address = scratch.take<int64_t>(4 * sampler.padded);
       head.key_address = scratch.take<int64_t>(4 * sampler.padded);
@@ -396,8 +391,7 @@ struct BackwardValue {
       sampler.store_addresses(cells, token_stride * sizeof(A), to.grad_value, outside,
                               to.value_address + 4 * N * block);
       if (SeparateKey) {
-        sampler.store_addresses(cells, token_stride * sizeof(A), to.grad_key, outside,
-                                to.key_address + 4 * N * block);
+        sampler.store_addresses(cells, token_stride * sizeof(A), to.grad_key, outside, to.key_address + 4 * N * block);
       }
     }
   }

@@ -129,8 +129,10 @@ struct Forward {
     const T* from = static_cast<const T*>(args.query) + image * args.query_stride[0] +
                     head.query * args.query_stride[1] + head.head * args.query_stride[2];
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
-    SampleOf sample{channels, head.value, head.key, nullptr, nullptr, nullptr, nullptr, scaled, next.value,
-                    nullptr,  0,          args.head_dim * static_cast<int64_t>(sizeof(T)), {}};
+    SampleOf sample{channels,   head.value, head.key, nullptr,
+                    nullptr,    nullptr,    nullptr,  scaled,
+                    next.value, nullptr,    0,        args.head_dim * static_cast<int64_t>(sizeof(T)),
+                    {}};
     for (int64_t v = 0; v < channels.vectors(); ++v) {
       const V q = channels.load(from, v) * scale;
       if (kVectors > 0) {

@@ -11,19 +11,19 @@ namespace LITE_DETR_ISA {
 
 // The instance of Function<T, HeadDim, SeparateKey> for the arguments. Each instance costs seconds of compilation, so
 // only what models use has one of its own: all released models share key and value.
-#define LITE_DETR_DISPATCH_HEAD_DIM(Function, T, ...)                                       \
-  if (args.key != nullptr) {                                                                \
+#define LITE_DETR_DISPATCH_HEAD_DIM(Function, T, ...)                                         \
+  if (args.key != nullptr) {                                                                  \
     return (args.head_dim == 32 ? Function<T, 32, true> : Function<T, 0, true>)(__VA_ARGS__); \
-  }                                                                                         \
-  switch (args.head_dim) {                                                                  \
-    case 16:                                                                                \
-      return Function<T, 16, false>(__VA_ARGS__);                                           \
-    case 32:                                                                                \
-      return Function<T, 32, false>(__VA_ARGS__);                                           \
-    case 64:                                                                                \
-      return Function<T, 64, false>(__VA_ARGS__);                                           \
-    default:                                                                                \
-      return Function<T, 0, false>(__VA_ARGS__);                                            \
+  }                                                                                           \
+  switch (args.head_dim) {                                                                    \
+    case 16:                                                                                  \
+      return Function<T, 16, false>(__VA_ARGS__);                                             \
+    case 32:                                                                                  \
+      return Function<T, 32, false>(__VA_ARGS__);                                             \
+    case 64:                                                                                  \
+      return Function<T, 64, false>(__VA_ARGS__);                                             \
+    default:                                                                                  \
+      return Function<T, 0, false>(__VA_ARGS__);                                              \
   }
 
 #define LITE_DETR_DISPATCH_ANY(Function, T, ...) \

@@ -24,8 +24,7 @@ const Kernels& choose_kernels() {
                     "LITE_DETR_CPU_CAPABILITY must be default, avx2 or avx512, got ", limit);
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx512 && limit == "avx512") return kernels_avx512();
@@ -160,8 +159,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& query, const at::Te
   Call call(query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets);
   Arguments& args = call.args;
   at::Tensor output = at::empty({args.bs, args.num_queries, args.num_heads * args.head_dim}, query.options());
-  at::Tensor logsumexp =
-      at::empty({args.bs, args.num_queries, args.num_heads}, accumulator_options(query));
+  at::Tensor logsumexp = at::empty({args.bs, args.num_queries, args.num_heads}, accumulator_options(query));
   args.output = output.mutable_data_ptr();
   args.logsumexp = logsumexp.mutable_data_ptr();
   const Kernels& kernels = get_kernels();
@@ -208,8 +206,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(
 
   const int64_t num_tiles = args.bs * args.tiles_per_image;
   const int64_t chunk = std::min(tiles_per_chunk(args, accumulator.dtype().itemsize()), num_tiles);
-  at::Tensor weights = at::empty(
-      {chunk, args.num_heads, kTileSize, 2, padded_samples(args.num_levels, args.num_points)}, accumulator);
+  at::Tensor weights =
+      at::empty({chunk, args.num_heads, kTileSize, 2, padded_samples(args.num_levels, args.num_points)}, accumulator);
   args.weights = weights.mutable_data_ptr();
 
   const Kernels& kernels = get_kernels();

@@ -131,7 +131,7 @@ struct Sampler {
   // of levels without pixels are -1: nothing is inside.
   A* limit_x;
   A* limit_y;
-  A* level_width;   // in the unit of the gradient of reference points
+  A* level_width;  // in the unit of the gradient of reference points
   A* level_height;
   I* width;
   I* height;
@@ -229,7 +229,7 @@ struct Sampler {
   // The cells of kLanes samples. Weights of corners outside of the map are zero.
   struct Cells {
     V offset_x, offset_y;
-    V left, right, top, bottom;              // bilinear weights along x and y
+    V left, right, top, bottom;                  // bilinear weights along x and y
     M has_left, has_right, has_top, has_bottom;  // corner column or row lies in the map
     M inside;
     M token[4];  // clamped to the map: top left, top right, bottom left, bottom right

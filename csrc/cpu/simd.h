@@ -92,8 +92,7 @@ LITE_DETR_INLINE Vec<A> select(IntVec<A> mask, Vec<A> yes, Vec<A> no) {
 #if defined(__clang__) || __GNUC__ >= 12
 #define LITE_DETR_SHUFFLE(T, N, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define LITE_DETR_SHUFFLE(T, N, a, b, ...) \
-  __builtin_shuffle(a, b, typename VectorOf<IntOf<T>, N>::type{__VA_ARGS__})
+#define LITE_DETR_SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, typename VectorOf<IntOf<T>, N>::type{__VA_ARGS__})
 #endif
 
 // ---- Memory in storage type T, vectors in its accumulator type ----
