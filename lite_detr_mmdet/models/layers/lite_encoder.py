@@ -9,7 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .lite_encoder_layer import LiteEncoderLayer, join_levels
+from .lite_encoder_layer import LiteEncoderLayer, replace_levels
 
 LOW_LEVEL_UPDATES = ('joint', 'sequential', 'none')
 
@@ -168,10 +168,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
                 num_low_level_queries=max(split - start, 0),
                 **attention_kwargs,
             )
-            if split:
-                low_level = query[:, :split] if low_level is None else low_level
-                high_level = query[:, split:] if high_level is None else high_level
-            query = join_levels(low_level, high_level)
+            query = replace_levels(query, split, low_level, high_level, in_place=index > 0)
         return query[:, split:] if self.drops_low_levels else query
 
     def _query_range(self, index: int, split: int, num_tokens: int) -> Tuple[int, int]:

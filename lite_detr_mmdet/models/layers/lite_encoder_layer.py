@@ -83,6 +83,30 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
         return low_level, high_level
 
 
-def join_levels(low_level: Optional[Tensor], high_level: Tensor) -> Tensor:
-    """All tokens in their original order; no copy when there are no low-level ones."""
-    return high_level if low_level is None else torch.cat([low_level, high_level], dim=1)
+def replace_levels(
+    tokens: Tensor, split: int, low_level: Optional[Tensor], high_level: Optional[Tensor], in_place: bool
+) -> Tensor:
+    """Put updated tokens in the place of their former state.
+
+    Args:
+        tokens (Tensor): All tokens, (bs, num_value, dim).
+        split (int): Number of low-level tokens, which come first.
+        low_level (Tensor, optional): Updated low-level tokens, None to keep them.
+        high_level (Tensor, optional): Updated high-level tokens, None to keep them.
+        in_place (bool): Whether ``tokens`` may be overwritten where no gradient is wanted. Most layers update a
+            quarter of the tokens or less: the others then need not be copied.
+
+    Returns:
+        Tensor: All tokens, (bs, num_value, dim).
+    """
+    if split == 0:
+        return high_level
+    if in_place and not torch.is_grad_enabled():
+        if low_level is not None:
+            tokens[:, :split] = low_level
+        if high_level is not None:
+            tokens[:, split:] = high_level
+        return tokens
+    low_level = tokens[:, :split] if low_level is None else low_level
+    high_level = tokens[:, split:] if high_level is None else high_level
+    return torch.cat([low_level, high_level], dim=1)

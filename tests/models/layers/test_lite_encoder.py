@@ -224,6 +224,15 @@ def test_level_shapes_spare_reading_the_device():
     assert torch.equal(encoder(**args), encoder(**args, level_shapes=shapes))
 
 
+@pytest.mark.parametrize('low_level_update', ['joint', 'sequential', 'none'])
+def test_inference_overwrites_only_its_own_tokens(low_level_update):
+    encoder = build(num_layers=4, num_blocks=2, low_level_update=low_level_update)
+    args = inputs()
+    expected = encoder(**args)
+    with torch.no_grad():
+        assert torch.equal(encoder(**args), expected)
+
+
 def test_input_is_not_changed():
     encoder = build(num_layers=2, num_blocks=1)
     args = inputs()
