@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 CLASSES = ('disc', 'rectangle', 'triangle')
 # Share of the objects and range of the longer side in pixels; the bounds lie around COCO's 32**2 and 96**2.
-SIZES = dict(small=(0.5, 10, 30), medium=(0.4, 34, 72), large=(0.1, 98, 120))
+SIZES = dict(small=(0.4, 14, 31), medium=(0.45, 34, 80), large=(0.15, 98, 122))
 MAX_OVERLAP = 0.5  # share of the smaller of two boxes that the other one may cover
 SUBPIXEL_BITS = 4  # OpenCV draws at fractions of 1 / 2**4 pixel
 
