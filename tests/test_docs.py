@@ -143,5 +143,5 @@ def test_pages_name_existing_configs():
     for page in PAGES:
         for name in re.findall(r'lite_detr_mmdet::([\w/.-]+\.py)', page.read_text()):
             assert (ROOT / 'configs' / name).is_file(), f'{page.name} names {name}'
-        for name in re.findall(r'\b(?:configs|tools|demo)/[\w/.-]+\.(?:py|sh)\b', page.read_text()):
+        for name in re.findall(r'(?<![\w/])(?:configs|tools|demo)/[\w/.-]+\.(?:py|sh)\b', page.read_text()):
             assert (ROOT / name).is_file() or (ROOT / 'lite_detr_mmdet' / name).is_file(), f'{page.name} names {name}'
