@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline test lint format clean
+.PHONY: quickstart quickstart-baseline test lint format environment clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -22,15 +22,17 @@ quickstart-baseline: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest -q tests
 
+environment: $(STAMP)
+
 lint: $(STAMP)
-	$(PY) -m pip install -q -r requirements/dev.txt
+	$(PY) -m pip install -q -r requirements/dev.txt -c requirements/constraints.txt
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m codespell_lib
 	$(if $(SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(SOURCES))
 
 format: $(STAMP)
-	$(PY) -m pip install -q -r requirements/dev.txt
+	$(PY) -m pip install -q -r requirements/dev.txt -c requirements/constraints.txt
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(if $(SOURCES),$(CLANG_FORMAT) -i $(SOURCES))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time encoders and whole detectors of several configs in one process, interleaved, and report ratios.
 
-    python benchmarks/detectors.py CONFIG [CONFIG...] --shape 800 1333 --repeat 5 --out benchmarks/results/detectors_cpu
+    python benchmarks/detectors.py CONFIG [CONFIG...] --shape 800 1333 --repeat 5 --out benchmarks/results/cpu
 
 Weights are random: time does not depend on them. The first config is the baseline of the ratios. The encoder is timed
 on the inputs that the detector gives it; the detector from a normalised image in memory to boxes.
@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List
 
-import lite_detr_mmdet  # noqa: F401  registers the models
 import torch
 from environment import describe_environment
 from mmdet.registry import MODELS
@@ -22,6 +21,8 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from torch import nn
+
+import lite_detr_mmdet  # noqa: F401  registers the models
 
 
 def build_model(config: str, device: str) -> nn.Module:

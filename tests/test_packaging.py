@@ -95,6 +95,11 @@ def test_metadata(wheel):
     assert not any('mmcv' in line for line in required) and any('mmdet<3.4' in line for line in required)
 
 
+def test_one_version_everywhere():
+    assert f'\nversion: {__version__}\n' in (ROOT / 'CITATION.cff').read_text()
+    assert f'\n## [{__version__}]' in (ROOT / 'CHANGELOG.md').read_text()
+
+
 def test_launchers_stay_executable(wheel):
     for info in zipfile.ZipFile(wheel).infolist():
         if info.filename.endswith('.sh'):
