@@ -243,7 +243,13 @@ def format_markdown(environment: dict, cases: List[dict]) -> str:
         results = case['results']
         fastest = results['fused']['median_s']
         title = '{queries} queries, batch {bs}, {dtype}, {passes}, {offsets} offsets'.format(**case)
-        lines += ['', f'## {title}', '', '| form | median ms | min ms | time / fused | peak MB |', '|---|---|---|---|---|']
+        lines += [
+            '',
+            f'## {title}',
+            '',
+            '| form | median ms | min ms | time / fused | peak MB |',
+            '|---|---|---|---|---|',
+        ]
         for name, result in results.items():
             peak = result['peak_bytes']
             lines.append(
@@ -261,8 +267,12 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--queries', nargs='+', choices=('high', 'all'), default=['high', 'all'])
     parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1])
-    parser.add_argument('--dtypes', nargs='+', choices=('float64', 'float32', 'float16', 'bfloat16'), default=['float32'])
-    parser.add_argument('--passes', nargs='+', choices=('forward', 'forward+backward'), default=['forward', 'forward+backward'])
+    parser.add_argument(
+        '--dtypes', nargs='+', choices=('float64', 'float32', 'float16', 'bfloat16'), default=['float32']
+    )
+    parser.add_argument(
+        '--passes', nargs='+', choices=('forward', 'forward+backward'), default=['forward', 'forward+backward']
+    )
     parser.add_argument('--offsets', nargs='+', choices=('init', 'random'), default=['init', 'random'])
     parser.add_argument('--forms', nargs='+', choices=tuple(FORMS), default=list(FORMS))
     parser.add_argument('--repeats', type=int, default=7)
