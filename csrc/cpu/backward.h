@@ -16,13 +16,6 @@ LITE_DETR_INLINE A* weights_of(const Arguments& args, int64_t tile_in_chunk, int
   return static_cast<A*>(args.weights) + ((tile_in_chunk * kTileSize + i) * args.num_heads + head) * 2 * padded;
 }
 
-// First channel of a query and head of `query` or `grad_output`.
-template <typename T>
-LITE_DETR_INLINE const T* row_of_query(const void* base, const int64_t* stride, int64_t image, int64_t query,
-                                       int64_t head) {
-  return static_cast<const T*>(base) + image * stride[0] + query * stride[1] + head * stride[2];
-}
-
 template <typename T, int HeadDim, bool SeparateKey>
 struct BackwardQuery {
   using A = Accumulator<T>;
@@ -98,6 +91,13 @@ struct BackwardQuery {
     to.key = to.value;
     if (SeparateKey) {
       to.key = static_cast<const T*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
+    }
+    if (i + 1 < tile.size) {
+      const int64_t ahead = tile.query[i + 1];
+      const int64_t bytes = args.head_dim * sizeof(T);
+      sampler.prefetch_offsets(args, tile.image, ahead, h);
+      prefetch(row_of_query<T>(args.query, args.query_stride, tile.image, ahead, h), 0, bytes);
+      prefetch(row_of_query<T>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), 0, bytes);
     }
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     const V one = splat(A(1));
@@ -384,6 +384,13 @@ struct BackwardValue {
     to.head = h;
     to.grad_value = static_cast<A*>(args.grad_value) + at_head;
     if (SeparateKey) to.grad_key = static_cast<A*>(args.grad_key) + at_head;
+    if (i + 1 < tile.size) {
+      const int64_t ahead = tile.query[i + 1];
+      const int64_t bytes = args.head_dim * sizeof(T);
+      sampler.prefetch_offsets(args, tile.image, ahead, h);
+      prefetch(row_of_query<T>(args.query, args.query_stride, tile.image, ahead, h), 0, bytes);
+      prefetch(row_of_query<T>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), 0, bytes);
+    }
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     for (int64_t block = s_begin / N; block * N < s_end; ++block) {
       const auto cells = sampler.locate(args, i, xy, block);

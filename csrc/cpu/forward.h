@@ -66,6 +66,11 @@ struct Forward {
     if (SeparateKey) {
       to.key = static_cast<const T*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
     }
+    if (i + 1 < tile.size) {
+      const int64_t ahead = tile.query[i + 1];
+      sampler.prefetch_offsets(args, tile.image, ahead, h);
+      prefetch(row_of_query<T>(args.query, args.query_stride, tile.image, ahead, h), 0, args.head_dim * sizeof(T));
+    }
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     const int64_t value_stride = args.value_stride[1] * sizeof(T);
     const int64_t key_stride = args.key_stride[1] * sizeof(T);
@@ -126,8 +131,7 @@ struct Forward {
   };
 
   LITE_DETR_METHOD void attend(int64_t image, const Head& head, const Head& next) {
-    const T* from = static_cast<const T*>(args.query) + image * args.query_stride[0] +
-                    head.query * args.query_stride[1] + head.head * args.query_stride[2];
+    const T* from = row_of_query<T>(args.query, args.query_stride, image, head.query, head.head);
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
     SampleOf sample{channels,   head.value, head.key, nullptr,
                     nullptr,    nullptr,    nullptr,  scaled,

@@ -38,6 +38,20 @@ class Scratch {
   char* next_;
 };
 
+template <typename T>
+LITE_DETR_INLINE const T* at(const void* base, int64_t bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+}
+template <typename T>
+LITE_DETR_INLINE T* at_mutable(void* base, int64_t bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+}
+
+// Asks for cache lines ahead of their use.
+LITE_DETR_INLINE void prefetch(const void* base, int64_t address, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<char>(base, address + line));
+}
+
 // The queries of one tile of one image.
 struct Tile {
   int64_t image;
@@ -226,6 +240,15 @@ struct Sampler {
     return offsets;
   }
 
+  // Asks for the offsets of another query ahead of their use.
+  LITE_DETR_METHOD void prefetch_offsets(const Arguments& args, int64_t image, int64_t query, int64_t head) const {
+    const int64_t size = args.offset_type == ScalarType::kDouble ? 8 : args.offset_type == ScalarType::kFloat ? 4 : 2;
+    const int64_t at =
+        image * args.offset_stride[0] + query * args.offset_stride[1] + head * args.offset_stride[2];
+    const int64_t count = args.shared_offsets ? args.num_points : num_samples;
+    prefetch(args.sampling_offsets, at * size, 2 * count * size);
+  }
+
   // The cells of kLanes samples. Weights of corners outside of the map are zero.
   struct Cells {
     V offset_x, offset_y;
@@ -319,18 +342,11 @@ struct Sampler {
   A* reference_;
 };
 
+// First channel of a query and head of `query` or `grad_output`.
 template <typename T>
-LITE_DETR_INLINE const T* at(const void* base, int64_t bytes) {
-  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
-}
-template <typename T>
-LITE_DETR_INLINE T* at_mutable(void* base, int64_t bytes) {
-  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
-}
-
-// Asks for the cache lines of a row ahead of its use.
-LITE_DETR_INLINE void prefetch(const void* base, int64_t address, int64_t bytes) {
-  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<char>(base, address + line));
+LITE_DETR_INLINE const T* row_of_query(const void* base, const int64_t* stride, int64_t image, int64_t query,
+                                       int64_t head) {
+  return static_cast<const T*>(base) + image * stride[0] + query * stride[1] + head * stride[2];
 }
 
 // The channels of a head as vectors: a compile-time number of full vectors if HeadDim > 0, else any number of

@@ -1,0 +1,96 @@
+"""Forms of key-aware deformable attention to compare: each takes the arguments of the operator."""
+
+import math
+from typing import Callable, Dict, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lite_detr_mmdet.ops import key_aware_deform_attn
+
+
+def get_sampling_locations(arguments: Dict[str, Tensor]) -> Tensor:
+    """Normalised locations (bs, num_queries, num_heads, num_levels, num_points, 2) of reference points."""
+    normalizer = arguments['spatial_shapes'].flip(1).to(arguments['sampling_offsets'])
+    offsets = arguments['sampling_offsets'] / normalizer[None, None, None, :, None]
+    return arguments['reference_points'][:, :, None, :, None] + offsets
+
+
+def sample_levels(tensor: Tensor, grids: Tensor, shapes: list) -> Tensor:
+    """Samples of all levels, stacked: (bs * num_heads, head_dim, num_queries, num_levels * num_points)."""
+    bs, _, num_heads, head_dim = tensor.shape
+    levels = []
+    for level, part in enumerate(tensor.split([height * width for height, width in shapes], dim=1)):
+        maps = part.flatten(2).transpose(1, 2).reshape(bs * num_heads, head_dim, *shapes[level])
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        levels.append(F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False))
+    return torch.stack(levels, dim=-2).flatten(-2)
+
+
+def released(
+    query: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    key: Optional[Tensor] = None,
+) -> Tensor:
+    """What the released code computes: key and value are sampled one after the other even if they are the same."""
+    bs, num_queries, num_heads, head_dim = query.shape
+    arguments = dict(
+        spatial_shapes=spatial_shapes, reference_points=reference_points, sampling_offsets=sampling_offsets
+    )
+    grids = (2 * get_sampling_locations(arguments) - 1).to(value.dtype)
+    shapes = spatial_shapes.tolist()
+    sampled_value = sample_levels(value, grids, shapes).permute(0, 2, 3, 1).flatten(0, 1)
+    sampled_key = sample_levels(value if key is None else key, grids, shapes).permute(0, 2, 3, 1).flatten(0, 1)
+    query = query.transpose(1, 2).flatten(0, 2).unsqueeze(1)
+    attention_weights = (query @ sampled_key.transpose(1, 2) / math.sqrt(head_dim)).softmax(-1)
+    output = (attention_weights @ sampled_value).view(bs, num_heads, num_queries, head_dim)
+    return output.transpose(1, 2).flatten(2)
+
+
+def sample_once(**arguments: Tensor) -> Tensor:
+    """This package's plain PyTorch: one sampling for key and value."""
+    return key_aware_deform_attn(**arguments, backend='reference')
+
+
+def fused(**arguments: Tensor) -> Tensor:
+    """This package's compiled operator."""
+    return key_aware_deform_attn(**arguments, backend='fused')
+
+
+def mmcv(
+    query: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    key: Optional[Tensor] = None,
+) -> Tensor:
+    """mmcv's multi-scale deformable attention with weights that are given: less work, there is no key.
+
+    The weights are a part of the queries, so that the gradient reaches them.
+    """
+    from mmcv.ops.multi_scale_deform_attn import (
+        MultiScaleDeformableAttnFunction,
+        multi_scale_deformable_attn_pytorch,
+    )
+
+    arguments = dict(
+        spatial_shapes=spatial_shapes, reference_points=reference_points, sampling_offsets=sampling_offsets
+    )
+    locations = get_sampling_locations(arguments)
+    num_levels, num_points = sampling_offsets.shape[3:5]
+    weights = query[..., : num_levels * num_points].softmax(-1).unflatten(-1, (num_levels, num_points))
+    if value.is_cuda:
+        return MultiScaleDeformableAttnFunction.apply(
+            value, spatial_shapes, level_start_index, locations.to(value.dtype), weights, 64
+        )
+    return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations.to(value.dtype), weights)
+
+
+FORMS: Dict[str, Callable[..., Tensor]] = dict(fused=fused, released=released, sample_once=sample_once, mmcv=mmcv)
