@@ -296,7 +296,7 @@ __global__ void __launch_bounds__(kMaxBackwardThreads, BackwardShape<T, kHeadDim
         static_cast<A*>(arguments.grad_reference_per_head)[pair * references + r] = sum;
       }
     }
-    __syncwarp();  // before the next query overwrites the products
+    // The next query overwrites the products behind the barrier that follows its first corners.
   }
 }
 
