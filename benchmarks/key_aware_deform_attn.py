@@ -5,9 +5,9 @@
     python benchmarks/key_aware_deform_attn.py --device cuda --dtypes float32 float16 bfloat16 --batch-sizes 1 2 16
 
 Each round runs every form once, in an order that changes; medians over the rounds and their ratios are reported, so
-that other work on the machine strikes all forms alike. Two floors are measured in the same rounds: `copy`, a copy of as
-many bytes as the forward pass must read and write at least once, and `gather`, torch's embedding_bag over the rows of
-the same samples with given indices and weights (in float32): the weighted sum without the attention.
+that other work on the machine strikes all forms alike. Two floors are measured in the same rounds: `copy`, a copy of
+as many bytes as the forward pass must read and write at least once, and `gather`, torch's embedding_bag over the rows
+of the same samples with given indices and weights (in float32): the weighted sum without the attention.
 """
 
 import argparse
