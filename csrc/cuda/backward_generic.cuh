@@ -43,7 +43,7 @@ struct GenericBackward {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kGenericThreads)
+__global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
     backward_generic_kernel(const KeyAwareDeformAttnBackward arguments) {
   using A = Accumulator<T>;
   const KeyAwareDeformAttnInputs& inputs = arguments.inputs;

@@ -8,7 +8,8 @@ namespace lite_detr {
 namespace cuda {
 
 template <typename T>
-__global__ void __launch_bounds__(kGenericThreads) forward_generic_kernel(const KeyAwareDeformAttnForward arguments) {
+__global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
+    forward_generic_kernel(const KeyAwareDeformAttnForward arguments) {
   using A = Accumulator<T>;
   const KeyAwareDeformAttnInputs& inputs = arguments.inputs;
   LITE_DETR_SHARED_MEMORY(shared);

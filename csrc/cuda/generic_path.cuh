@@ -10,6 +10,10 @@ constexpr int kGenericThreads = 128;
 constexpr int kGenericChannels = 8;                   // channels a lane keeps in registers
 constexpr int kGenericBlock = 32 * kGenericChannels;  // channels a warp keeps in registers
 
+// Blocks that the 64 Ki registers of a multiprocessor should hold: 128 a thread, 255 for double.
+template <typename T>
+constexpr int kGenericMinBlocks = sizeof(T) == 8 ? 2 : 4;
+
 __host__ __forceinline__ int64_t count_generic_blocks(const KeyAwareDeformAttnInputs& inputs) {
   return divide_up(inputs.batch_size * inputs.num_queries * inputs.num_heads, kGenericThreads / 32);
 }
