@@ -4,7 +4,7 @@ The data is expected in ``data/bccd``, or in the folder that the environment var
 ``images/*.jpg`` and ``annotations/instances_{train,val,test}.json``.
 """
 
-_base_ = './lite-dino-4scale_h3l1-2p1x1_r18_1xb8-12e_shapes.py'
+_base_ = './lite-dino-4scale_h3l1-2p1x1_r18_1xb4-10e_shapes.py'
 
 model = dict(num_queries=100, test_cfg=dict(max_per_img=100))
 
@@ -25,13 +25,13 @@ test_pipeline = [
 ]
 images = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/'))
 train_dataloader = dict(
-    batch_size=4, dataset=dict(ann_file='annotations/instances_train.json', pipeline=train_pipeline, **images)
+    dataset=dict(ann_file='annotations/instances_train.json', pipeline=train_pipeline, **images)
 )
 val_dataloader = dict(
-    batch_size=4, dataset=dict(ann_file='annotations/instances_val.json', pipeline=test_pipeline, **images)
+    dataset=dict(ann_file='annotations/instances_val.json', pipeline=test_pipeline, **images)
 )
 test_dataloader = dict(
-    batch_size=4, dataset=dict(ann_file='annotations/instances_test.json', pipeline=test_pipeline, **images)
+    dataset=dict(ann_file='annotations/instances_test.json', pipeline=test_pipeline, **images)
 )
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = dict(ann_file=data_root + 'annotations/instances_test.json')
@@ -40,6 +40,13 @@ max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[10], gamma=0.1),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-6,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
 ]
-auto_scale_lr = dict(base_batch_size=4)

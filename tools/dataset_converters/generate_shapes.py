@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Generate a detection set of drawn shapes in COCO format: no download, any size, the same for the same seed.
 
-Discs, rotated rectangles and triangles of small, medium and large size (COCO's areas) in random colours lie over one
-another on noisy backgrounds, among lines and arcs that belong to no object. Boxes are those of the exact outlines;
-pixels are drawn up to one pixel, half of one on average, beyond them.
+Discs, rotated rectangles and triangles of small, medium and large size (COCO's areas), in colours that hint at the
+class, lie over one another on noisy backgrounds, among lines and arcs that belong to no object. Boxes are those of the
+exact outlines; pixels are drawn up to one pixel, half of one on average, beyond them.
 
-    python tools/dataset_converters/generate_shapes.py data/shapes --num-train 800 --num-val 200
+    python tools/dataset_converters/generate_shapes.py data/shapes --num-train 600 --num-val 150
 """
 
 import argparse
@@ -28,7 +28,8 @@ SUBPIXEL_BITS = 4  # OpenCV draws at fractions of 1 / 2**4 pixel
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A soft gradient with noise and a few lines and arcs of clutter: (size, size, 3), float32 in [0, 255]."""
-    coarse = rng.uniform(40, 200, (3, 3, 3)).astype(np.float32)
+    coarse = rng.uniform(60, 190, (3, 3, 1)) + rng.uniform(-20, 20, (3, 3, 3))
+    coarse = coarse.astype(np.float32)
     image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(2, 7)):
         color = rng.uniform(0, 255, 3).tolist()
@@ -56,6 +57,13 @@ def draw_outline(rng: np.random.Generator, label: int, side: float) -> np.ndarra
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = points @ rotation.T
     return points * side / np.ptp(points, axis=0).max()
+
+
+def draw_color(rng: np.random.Generator, label: int) -> np.ndarray:
+    """A colour, (3,) in BGR, whose hue hints at the class without telling it: the ranges of the classes overlap."""
+    hue = (label / len(CLASSES) * 180 + rng.normal(0, 20)) % 180
+    hsv = np.array([hue, rng.uniform(90, 255), rng.uniform(90, 255)], dtype=np.uint8)
+    return cv2.cvtColor(hsv[None, None], cv2.COLOR_HSV2BGR)[0, 0].astype(np.float64)
 
 
 def overlap(box: np.ndarray, others: List[np.ndarray]) -> float:
@@ -99,11 +107,7 @@ def draw_image(rng: np.random.Generator, size: int, max_objects: int) -> Tuple[n
                 break
         else:
             continue
-        # A colour away from what lies underneath, so that every object can be seen.
-        under = image[tuple(np.clip(points.mean(0)[::-1], 0, size - 1).astype(int))]
-        color = rng.uniform(0, 255, 3)
-        while np.abs(color - under).max() < 60:
-            color = rng.uniform(0, 255, 3)
+        color = draw_color(rng, label)
         # Pixel centres are at whole numbers in OpenCV, half a pixel away from the coordinates of boxes.
         fixed = np.round((points - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
         cv2.fillPoly(image, [fixed], color.tolist(), cv2.LINE_AA, SUBPIXEL_BITS)
@@ -136,8 +140,8 @@ def generate_split(root: Path, split: str, num_images: int, seed: int, size: int
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', type=Path, help='folder to write')
-    parser.add_argument('--num-train', type=int, default=800, help='training images (default: %(default)s)')
-    parser.add_argument('--num-val', type=int, default=200, help='validation images (default: %(default)s)')
+    parser.add_argument('--num-train', type=int, default=600, help='training images (default: %(default)s)')
+    parser.add_argument('--num-val', type=int, default=150, help='validation images (default: %(default)s)')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels (default: %(default)s)')
     parser.add_argument('--max-objects', type=int, default=6, help='most objects in an image (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same set (default: %(default)s)')

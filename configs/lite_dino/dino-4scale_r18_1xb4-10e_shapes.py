@@ -14,7 +14,7 @@ model = dict(
     encoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
     decoder=dict(num_layers=3, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
     bbox_head=dict(num_classes=3),
-    dn_cfg=dict(group_cfg=dict(num_dn_queries=20)),
+    dn_cfg=dict(group_cfg=dict(num_dn_queries=60)),
     test_cfg=dict(max_per_img=60),
 )
 
@@ -33,7 +33,7 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     persistent_workers=False,
     dataset=dict(
@@ -45,7 +45,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     dataset=dict(
         data_root=data_root,
@@ -60,13 +60,21 @@ val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
 # Trained from scratch: one learning rate for the whole network.
-optim_wrapper = dict(optimizer=dict(lr=4e-4, fused=True), paramwise_cfg=dict(_delete_=True))
-max_epochs = 12
-train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+optim_wrapper = dict(optimizer=dict(lr=3e-4, fused=True), paramwise_cfg=dict(_delete_=True))
+max_epochs = 10
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[10], gamma=0.1),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-6,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
 ]
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2), visualization=dict(draw=False))
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(max_keep_ckpts=2), visualization=dict(draw=False))
 randomness = dict(seed=0)
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=4)
