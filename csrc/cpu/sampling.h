@@ -243,8 +243,7 @@ struct Sampler {
   // Asks for the offsets of another query ahead of their use.
   LITE_DETR_METHOD void prefetch_offsets(const Arguments& args, int64_t image, int64_t query, int64_t head) const {
     const int64_t size = args.offset_type == ScalarType::kDouble ? 8 : args.offset_type == ScalarType::kFloat ? 4 : 2;
-    const int64_t at =
-        image * args.offset_stride[0] + query * args.offset_stride[1] + head * args.offset_stride[2];
+    const int64_t at = image * args.offset_stride[0] + query * args.offset_stride[1] + head * args.offset_stride[2];
     const int64_t count = args.shared_offsets ? args.num_points : num_samples;
     prefetch(args.sampling_offsets, at * size, 2 * count * size);
   }
