@@ -126,34 +126,44 @@ struct BackwardQuery {
     }
   }
 
-  // Lane-wise products of a corner's row with a vector of the query or of the output's gradient.
-  struct ProductOf {
+  // Lane-wise products of a corner's rows with the query and with the gradient of the output.
+  struct ProductsOf {
     C channels;
-    const T* base;
-    const int64_t* address;
-    const A* other;  // where it does not fit registers
-    const T* next_base;
-    const int64_t* next_address;  // null: nothing to prefetch
-    int64_t lanes;                // that hold samples
+    const T* value;
+    const T* key;
+    const int64_t* value_address;
+    const int64_t* key_address;
+    const A* scaled;  // where they do not fit registers
+    const A* grad;
+    const T* next_value;
+    const T* next_key;
+    const int64_t* next_value_address;
+    const int64_t* next_key_address;
+    int64_t lanes;  // that hold samples
     int64_t row_bytes;
-    V registers[kRegisters];
+    V query_registers[kRegisters];
+    V grad_registers[kRegisters];
 
-    LITE_DETR_METHOD V operator()(int lane) const {
-      if (lane >= lanes) return V{};
-      if constexpr (C::kInline) return product(lane);
-      return product_outlined(lane);
+    LITE_DETR_METHOD VecPair<A> operator()(int lane) const {
+      if (lane >= lanes) return {V{}, V{}};
+      if constexpr (C::kInline) return products(lane);
+      return products_outlined(lane);
     }
-    LITE_DETR_OUTLINE V product_outlined(int64_t lane) const { return product(lane); }
-    LITE_DETR_METHOD V product(int64_t lane) const {
-      if (next_address != nullptr) {
-        prefetch(next_base, next_address[lane], HeadDim > 0 ? HeadDim * sizeof(T) : row_bytes);
-      }
-      const T* from = at<T>(base, address[lane]);
-      V sum = {};
+    LITE_DETR_OUTLINE VecPair<A> products_outlined(int64_t lane) const { return products(lane); }
+    LITE_DETR_METHOD VecPair<A> products(int64_t lane) const {
+      const int64_t bytes = HeadDim > 0 ? HeadDim * sizeof(T) : row_bytes;
+      prefetch(next_value, next_value_address[lane], bytes);
+      if (SeparateKey) prefetch(next_key, next_key_address[lane], bytes);
+      const T* value_row = at<T>(value, value_address[lane]);
+      const T* key_row = SeparateKey ? at<T>(key, key_address[lane]) : value_row;
+      VecPair<A> sums{V{}, V{}};
       for (int64_t v = 0; v < channels.vectors(); ++v) {
-        sum += channels.load(from, v) * (kVectors > 0 ? registers[kVectors > 0 ? v : 0] : load_bits<V>(other + v * N));
+        const V x = channels.load(value_row, v);
+        const V k = SeparateKey ? channels.load(key_row, v) : x;
+        sums.first += k * (kVectors > 0 ? query_registers[kVectors > 0 ? v : 0] : load_bits<V>(scaled + v * N));
+        sums.second += x * (kVectors > 0 ? grad_registers[kVectors > 0 ? v : 0] : load_bits<V>(grad + v * N));
       }
-      return sum;
+      return sums;
     }
   };
 
@@ -164,15 +174,15 @@ struct BackwardQuery {
     const int64_t at_head = (image * args.num_queries + head.query) * args.num_heads + head.head;
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
     const int64_t row_bytes = args.head_dim * sizeof(T);
-    ProductOf with_query{channels, head.key, nullptr, scaled, next.key, nullptr, 0, row_bytes, {}};
-    ProductOf with_grad{channels, head.value, nullptr, grad, next.value, nullptr, 0, row_bytes, {}};
+    ProductsOf products{channels, head.value, head.key, nullptr, nullptr,   scaled, grad, next.value,
+                        next.key, nullptr,    nullptr,  0,       row_bytes, {},     {}};
     {
       const T* q = row_of_query<T>(args.query, args.query_stride, image, head.query, head.head);
       const T* g = row_of_query<T>(args.grad_output, args.grad_output_stride, image, head.query, head.head);
       for (int64_t v = 0; v < channels.vectors(); ++v) {
         if (kVectors > 0) {
-          with_query.registers[kVectors > 0 ? v : 0] = channels.load(q, v) * scale;
-          with_grad.registers[kVectors > 0 ? v : 0] = channels.load(g, v);
+          products.query_registers[kVectors > 0 ? v : 0] = channels.load(q, v) * scale;
+          products.grad_registers[kVectors > 0 ? v : 0] = channels.load(g, v);
         } else {
           store_bits(scaled + v * N, channels.load(q, v) * scale);
           store_bits(grad + v * N, channels.load(g, v));
@@ -187,15 +197,16 @@ struct BackwardQuery {
     for (int64_t block = 0; block < blocks; ++block) {
       V qk = {}, gv = {}, qk_x = {}, qk_y = {}, gv_x = {}, gv_y = {};
       const A* slope = head.slope + kSlopes * N * block;
-      with_query.lanes = with_grad.lanes = num_samples - block * N;
+      products.lanes = num_samples - block * N;
       LITE_DETR_NO_UNROLL for (int corner = 0; corner < 4; ++corner) {
         const int64_t first = (4 * block + corner) * N;
-        with_query.address = head.key_address + first;
-        with_grad.address = head.value_address + first;
-        if (SeparateKey) with_query.next_address = next.key_address + first;
-        with_grad.next_address = next.value_address + first;
-        const V dot_q = sum_of_each<A, 0, N>(with_query);
-        const V dot_g = sum_of_each<A, 0, N>(with_grad);
+        products.value_address = head.value_address + first;
+        products.key_address = head.key_address + first;
+        products.next_value_address = next.value_address + first;
+        products.next_key_address = next.key_address + first;
+        const VecPair<A> dots_of_corner = sum_of_each_pair<A, 0, N>(products);
+        const V dot_q = dots_of_corner.first;
+        const V dot_g = dots_of_corner.second;
         const V along_x = load_bits<V>(slope + (corner % 2) * N);
         const V along_y = load_bits<V>(slope + (2 + corner / 2) * N);
         const V in_x = load_bits<V>(slope + (4 + corner % 2) * N) * along_y;
@@ -248,20 +259,36 @@ struct BackwardQuery {
     store_offset_grad(at_head);
 
     T* const to = static_cast<T*>(args.grad_query) + at_head * args.head_dim;
-    for (int64_t v = 0; v < channels.vectors(); ++v) {
-      V sums[2] = {};
-      for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t lanes = num_samples - block * N < N ? num_samples - block * N : N;
-        const int64_t* address = head.key_address + 4 * N * block;
-        const A* weight = coefficient + 4 * N * block;
-        for (int64_t lane = 0; lane < lanes; ++lane) {
-          sums[0] += weight[lane] * channels.load(at<T>(head.key, address[lane]), v);
-          sums[1] += weight[N + lane] * channels.load(at<T>(head.key, address[N + lane]), v);
-          sums[0] += weight[2 * N + lane] * channels.load(at<T>(head.key, address[2 * N + lane]), v);
-          sums[1] += weight[3 * N + lane] * channels.load(at<T>(head.key, address[3 * N + lane]), v);
+    if constexpr (C::kInline) {
+      V top[kRegisters] = {}, bottom[kRegisters] = {};  // two chains of additions
+      add_keys(head, 0, kRegisters, top, bottom);
+      for (int64_t v = 0; v < kRegisters; ++v) channels.store(to, v, top[v] + bottom[v]);
+    } else {
+      for (int64_t v = 0; v < channels.vectors(); ++v) {
+        V top[1] = {}, bottom[1] = {};
+        add_keys(head, v, 1, top, bottom);
+        channels.store(to, v, top[0] + bottom[0]);
+      }
+    }
+  }
+
+  // Adds the gradient of the query: the corners' rows of the key times their coefficients.
+  LITE_DETR_METHOD void add_keys(const Head& head, int64_t first_vector, int64_t num_vectors, V* top,
+                                 V* bottom) const {
+    const T* const key = head.key;
+    for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
+      const int64_t left = sampler.num_samples - block * N;
+      const int64_t lanes = left < N ? left : N;
+      const int64_t* const address = head.key_address + 4 * N * block;
+      const A* const weight = coefficient + 4 * N * block;
+      LITE_DETR_NO_UNROLL for (int64_t lane = 0; lane < lanes; ++lane) {
+        for (int corner = 0; corner < 4; ++corner) {
+          const T* from = at<T>(key, address[corner * N + lane]);
+          for (int64_t v = 0; v < num_vectors; ++v) {
+            (corner < 2 ? top : bottom)[v] += weight[corner * N + lane] * channels.load(from, first_vector + v);
+          }
         }
       }
-      channels.store(to, v, sums[0] + sums[1]);
     }
   }
 
@@ -445,7 +472,8 @@ struct BackwardValue {
     const A* const logit_grad = attention + sampler.padded;
     const int64_t row_bytes = args.head_dim * sizeof(A);
     LITE_DETR_NO_UNROLL for (int64_t s = s_begin; s < s_end; ++s) {
-      const int64_t at_sample = s / N * 4 * N + s % N;
+      const int64_t lane = s & (N - 1);
+      const int64_t at_sample = 4 * (s - lane) + lane;
       const int64_t* value_address = head.value_address + at_sample;
       const int64_t* key_address = head.key_address + at_sample;
       const A* weight = head.weight + at_sample;

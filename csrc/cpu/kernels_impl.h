@@ -29,23 +29,27 @@ namespace LITE_DETR_ISA {
 #define LITE_DETR_DISPATCH_ANY(Function, T, ...) \
   return (args.key != nullptr ? Function<T, 0, true> : Function<T, 0, false>)(__VA_ARGS__);
 
-// Without instructions that convert it, float16 is bound by the conversion.
-#if LITE_DETR_VECTOR_BYTES == 16
+#if LITE_DETR_VECTOR_BYTES == 16 && defined(__x86_64__)  // processors from before 2013
+#define LITE_DETR_DISPATCH_FLOAT LITE_DETR_DISPATCH_ANY
+#define LITE_DETR_DISPATCH_HALF LITE_DETR_DISPATCH_ANY
+#elif LITE_DETR_VECTOR_BYTES == 16  // float16 is bound by its conversion
+#define LITE_DETR_DISPATCH_FLOAT LITE_DETR_DISPATCH_HEAD_DIM
 #define LITE_DETR_DISPATCH_HALF LITE_DETR_DISPATCH_ANY
 #else
+#define LITE_DETR_DISPATCH_FLOAT LITE_DETR_DISPATCH_HEAD_DIM
 #define LITE_DETR_DISPATCH_HALF LITE_DETR_DISPATCH_HEAD_DIM
 #endif
 
-#define LITE_DETR_DISPATCH(Function, ...)                          \
-  switch (args.type) {                                             \
-    case ScalarType::kDouble:                                      \
-      LITE_DETR_DISPATCH_ANY(Function, double, __VA_ARGS__)        \
-    case ScalarType::kFloat:                                       \
-      LITE_DETR_DISPATCH_HEAD_DIM(Function, float, __VA_ARGS__)    \
-    case ScalarType::kHalf:                                        \
-      LITE_DETR_DISPATCH_HALF(Function, Half, __VA_ARGS__)         \
-    case ScalarType::kBFloat16:                                    \
-      LITE_DETR_DISPATCH_HEAD_DIM(Function, BFloat16, __VA_ARGS__) \
+#define LITE_DETR_DISPATCH(Function, ...)                       \
+  switch (args.type) {                                          \
+    case ScalarType::kDouble:                                   \
+      LITE_DETR_DISPATCH_ANY(Function, double, __VA_ARGS__)     \
+    case ScalarType::kFloat:                                    \
+      LITE_DETR_DISPATCH_FLOAT(Function, float, __VA_ARGS__)    \
+    case ScalarType::kHalf:                                     \
+      LITE_DETR_DISPATCH_HALF(Function, Half, __VA_ARGS__)      \
+    case ScalarType::kBFloat16:                                 \
+      LITE_DETR_DISPATCH_FLOAT(Function, BFloat16, __VA_ARGS__) \
   }
 
 static void forward(const Arguments& args, int64_t tile_begin, int64_t tile_end) {

@@ -205,6 +205,26 @@ LITE_DETR_INLINE Vec<A> sum_of_each(const Make& make) {
   }
 }
 
+// Two vectors, to sum both of a lane's products at once.
+template <typename A>
+struct VecPair {
+  Vec<A> first;
+  Vec<A> second;
+};
+
+template <typename A, int First, int Count, typename Make>
+LITE_DETR_INLINE VecPair<A> sum_of_each_pair(const Make& make) {
+  if constexpr (Count == 1) {
+    return make(First);
+  } else {
+    const VecPair<A> low = sum_of_each_pair<A, First, Count / 2>(make);
+    const VecPair<A> high = sum_of_each_pair<A, First + Count / 2, Count / 2>(make);
+    constexpr auto lanes = std::make_integer_sequence<int, kLanes<A>>{};
+    return {combine<Count / 2, A>(low.first, high.first, lanes),
+            combine<Count / 2, A>(low.second, high.second, lanes)};
+  }
+}
+
 template <int Bit, typename A, int... I>
 LITE_DETR_INLINE Vec<A> swap_lanes(Vec<A> a, std::integer_sequence<int, I...>) {
   return LITE_DETR_SHUFFLE(A, kLanes<A>, a, a, (I ^ Bit)...);

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Run the tests of the compiled CPU operator under AddressSanitizer and UndefinedBehaviorSanitizer.
+#   tools/dev/sanitize_cpu_op.sh [ARGUMENTS OF PYTEST]
+# PY names the interpreter (default: .venv/bin/python), CXX the compiler, ISAS the instruction sets to run
+# (default: "default avx2 avx512", of which the processor takes what it has). Nothing of the installed package is
+# changed: the operator is compiled into a copy. A read or write outside of a tensor, or undefined behaviour, ends the
+# run with a report and a non-zero status.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python=${PY:-.venv/bin/python}
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
+compiler=${CXX:-g++}
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+mkdir "$copy/lite_detr_mmdet"
+cp -r lite_detr_mmdet/*.py lite_detr_mmdet/ops tests pytest.ini "$copy" 2>/dev/null
+mv "$copy"/*.py "$copy/ops" "$copy/lite_detr_mmdet/"
+rm -f "$copy"/lite_detr_mmdet/ops/_C*.so
+# conftest.py of all tests imports mmdet, which takes long under a sanitizer and is not needed here
+cat >"$copy/tests/conftest.py" <<'CONFTEST'
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture
+def golden():
+    def read(name):
+        arrays = np.load(Path(__file__).parent / 'data' / 'golden' / f'{name}.npz')
+        return {key: torch.from_numpy(arrays[key]) if arrays[key].ndim else arrays[key].item() for key in arrays}
+
+    return read
+CONFTEST
+
+echo "== compiling"
+flags=$("$python" - <<'PYTHON'
+import torch
+from torch.utils.cpp_extension import include_paths, library_paths
+flags = [f'-I{path}' for path in include_paths()] + [f'-L{path}' for path in library_paths()]
+print(*flags, f'-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}')
+PYTHON
+)
+standard=$("$python" -c 'import torch; print("c++20" if torch.__version__ >= (2, 12) else "c++17")')
+sanitizers="-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer"
+# -O1 keeps the run short; float-divide-by-zero and float-cast-overflow are not part of `undefined`
+# shellcheck disable=SC2086
+ls csrc/*.cpp csrc/cpu/*.cpp | xargs -P "${MAX_JOBS:-$(nproc)}" -I '{}' sh -c \
+    "'$compiler' -O1 -g1 -fPIC -fopenmp -std=$standard -Wno-psabi $sanitizers $flags -c '{}' -o '$copy/'\$(basename '{}').o"
+# shellcheck disable=SC2086
+"$compiler" -shared $sanitizers -o "$copy/lite_detr_mmdet/ops/_C.so" "$copy"/*.o $flags -ltorch -ltorch_cpu -lc10
+
+echo "== running"
+runtime=$("$compiler" -print-file-name=libasan.so)
+export LITE_DETR_OPS_ONLY=1 PYTHONPATH="$copy" OMP_NUM_THREADS=2 PYTHONDONTWRITEBYTECODE=1
+# Python and torch keep memory until the process ends, so leaks are not looked for.
+export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1
+if [ $# = 0 ]; then
+    # What reaches the kernels; compiler, export and subprocesses are the same code with more of torch around it.
+    set -- tests/ops/test_key_aware_deform_attn.py tests/ops/test_gradients.py tests/ops/test_fuzz.py
+fi
+cd "$copy"
+for isa in ${ISAS:-default avx2 avx512}; do
+    echo "-- $isa"
+    # PYTHONMALLOC keeps Python's own objects out of the way; libstdc++ must be there before the sanitizer looks for it
+    LD_PRELOAD="$runtime $("$compiler" -print-file-name=libstdc++.so.6)" LITE_DETR_CPU_CAPABILITY=$isa \
+        "$python" -m pytest -q -x -p no:cacheprovider -k 'not memory_of_the_forward' "$@"
+done
