@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline test lint format environment clean
+.PHONY: quickstart quickstart-baseline test lint format environment kernels sanitize cuda-build clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -36,6 +36,18 @@ format: $(STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(if $(SOURCES),$(CLANG_FORMAT) -i $(SOURCES))
+
+# Compile every CUDA kernel with nvcc, where there is one, and fail if registers spill.
+kernels: $(STAMP)
+	$(PY) tools/dev/compile_cuda_kernels.py --archs sm_80 sm_90
+
+# Run the CPU operator's tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(STAMP)
+	PY=$(PY) tools/dev/sanitize_cpu_op.sh
+
+# Build the whole extension with a CUDA torch, which needs nvcc but no GPU, in a folder of its own.
+cuda-build:
+	tools/dev/build_cuda_without_gpu.sh $(or $(FOLDER),build/cuda)
 
 ifdef STAMP
 $(STAMP): tools/dev/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)
