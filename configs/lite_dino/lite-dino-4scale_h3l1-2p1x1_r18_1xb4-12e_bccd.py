@@ -24,15 +24,9 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 images = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/'))
-train_dataloader = dict(
-    dataset=dict(ann_file='annotations/instances_train.json', pipeline=train_pipeline, **images)
-)
-val_dataloader = dict(
-    dataset=dict(ann_file='annotations/instances_val.json', pipeline=test_pipeline, **images)
-)
-test_dataloader = dict(
-    dataset=dict(ann_file='annotations/instances_test.json', pipeline=test_pipeline, **images)
-)
+train_dataloader = dict(dataset=dict(ann_file='annotations/instances_train.json', pipeline=train_pipeline, **images))
+val_dataloader = dict(dataset=dict(ann_file='annotations/instances_val.json', pipeline=test_pipeline, **images))
+test_dataloader = dict(dataset=dict(ann_file='annotations/instances_test.json', pipeline=test_pipeline, **images))
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = dict(ann_file=data_root + 'annotations/instances_test.json')
 
