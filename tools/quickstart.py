@@ -8,6 +8,7 @@ interrupted goes on where it stopped.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,9 @@ def run(*command) -> float:
     """Run a script of this repository with this interpreter; return the seconds that it took."""
     print('+', *command, flush=True)
     start = time.perf_counter()
-    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
+    # Threads that wait without spinning: many times faster where other programs use the processor, too.
+    environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, check=True)
     return time.perf_counter() - start
 
 
