@@ -447,7 +447,7 @@ struct BackwardValue {
     LITE_DETR_NO_UNROLL for (int corner = 0; corner < 4; ++corner) {
       A* to = at_mutable<A>(base, address[corner * N]);
       const A w = weight[corner * N];
-      LITE_DETR_NO_UNROLL for (int64_t v = 0; v < channels.vectors(); ++v) {
+      for (int64_t v = 0; v < channels.vectors(); ++v) {
         const V update = a * load_bits<V>(x + v * N) + b * load_bits<V>(y + v * N);
         grad_channels.store(to, v, grad_channels.load(to, v) + w * update);
       }

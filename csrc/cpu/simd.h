@@ -270,7 +270,7 @@ LITE_DETR_INLINE void interleave(A* to, Vec<A> x, Vec<A> y, std::integer_sequenc
 
 // exp(x) with a relative error near 1e-7; below the normal numbers 0. NaN stays NaN.
 LITE_DETR_INLINE Vec<float> exp_lanes(Vec<float> x) {
-  using I = IntVec<float>;
+  using U = typename VectorOf<uint32_t, kLanes<float>>::type;
   const Vec<float> in = x > 88.0f ? splat(88.0f) : x;
   // x = n * log(2) + r with |r| <= log(2) / 2. Adding 1.5 * 2^23 rounds to an integer in the low bits.
   const Vec<float> shifted = in * 1.44269504f + 12582912.0f;
@@ -284,7 +284,8 @@ LITE_DETR_INLINE Vec<float> exp_lanes(Vec<float> x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const I exponent = (bit_cast<I>(shifted) - 0x4b400000 + 127) << 23;
+  // Unsigned, because lanes that end as 0 hold anything here.
+  const U exponent = (bit_cast<U>(shifted) - 0x4b400000u + 127u) << 23;
   return x < -87.0f ? Vec<float>{} : p * bit_cast<Vec<float>>(exponent);
 }
 

@@ -11,9 +11,10 @@ cd "$(dirname "$0")/../.."
 python=${PY:-.venv/bin/python}
 python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 compiler=${CXX:-g++}
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
-mkdir "$copy/lite_detr_mmdet"
+copy=${SANITIZE_DIR:-$(mktemp -d)}  # a folder that is given is kept, with the objects compiled so far
+[ -n "${SANITIZE_DIR:-}" ] || trap 'rm -rf "$copy"' EXIT
+rm -rf "$copy/lite_detr_mmdet" "$copy/tests"
+mkdir -p "$copy/lite_detr_mmdet" "$copy/objects"
 cp -r lite_detr_mmdet/*.py lite_detr_mmdet/ops tests pytest.ini "$copy" 2>/dev/null
 mv "$copy"/*.py "$copy/ops" "$copy/lite_detr_mmdet/"
 rm -f "$copy"/lite_detr_mmdet/ops/_C*.so
@@ -48,9 +49,9 @@ sanitizers="-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recove
 # -O1 keeps the run short; float-divide-by-zero and float-cast-overflow are not part of `undefined`
 # shellcheck disable=SC2086
 ls csrc/*.cpp csrc/cpu/*.cpp | xargs -P "${MAX_JOBS:-$(nproc)}" -I '{}' sh -c \
-    "'$compiler' -O1 -g1 -fPIC -fopenmp -std=$standard -Wno-psabi $sanitizers $flags -c '{}' -o '$copy/'\$(basename '{}').o"
+    "[ -f '$copy/objects/'\$(basename '{}').o ] || '$compiler' -O1 -g1 -fPIC -fopenmp -std=$standard -w $sanitizers $flags -c '{}' -o '$copy/objects/'\$(basename '{}').o"
 # shellcheck disable=SC2086
-"$compiler" -shared $sanitizers -o "$copy/lite_detr_mmdet/ops/_C.so" "$copy"/*.o $flags -ltorch -ltorch_cpu -lc10
+"$compiler" -shared $sanitizers -o "$copy/lite_detr_mmdet/ops/_C.so" "$copy"/objects/*.o $flags -ltorch -ltorch_cpu -lc10
 
 echo "== running"
 runtime=$("$compiler" -print-file-name=libasan.so)
@@ -64,7 +65,7 @@ fi
 cd "$copy"
 for isa in ${ISAS:-default avx2 avx512}; do
     echo "-- $isa"
-    # PYTHONMALLOC keeps Python's own objects out of the way; libstdc++ must be there before the sanitizer looks for it
+    # libstdc++ must be there before the sanitizer looks for it; --capture=sys lets its report through
     LD_PRELOAD="$runtime $("$compiler" -print-file-name=libstdc++.so.6)" LITE_DETR_CPU_CAPABILITY=$isa \
-        "$python" -m pytest -q -x -p no:cacheprovider -k 'not memory_of_the_forward' "$@"
+        "$python" -m pytest -q -x -p no:cacheprovider --capture=sys -k 'not memory_of_the_forward' "$@"
 done
