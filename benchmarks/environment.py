@@ -1,32 +1,37 @@
 """The environment that belongs beside every measured number."""
 
+import datetime
 import os
 import platform
 import subprocess
-from datetime import date
+import sys
 from pathlib import Path
 
 import torch
 
-ALLOCATOR_VARIABLES = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TOP_PAD_', 'LD_PRELOAD')
+import lite_detr_mmdet.ops  # noqa: F401  loads the operator that knows its instruction set
+
+ROOT = Path(__file__).resolve().parent.parent
+# A change elsewhere, in a text say, leaves the measured code as committed.
+MEASURED = ('benchmarks/*.py', 'configs', 'csrc', 'lite_detr_mmdet')
+
+
+def run_git(*arguments: str) -> str:
+    """Output of a git command in this repository, 'unknown' where there is no git."""
+    try:
+        command = ['git', '-C', str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
 
 
 def cpu_name() -> str:
     """Name of the processor, as the system reports it."""
-    for line in Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []:
+    info = Path('/proc/cpuinfo')
+    for line in info.read_text().splitlines() if info.exists() else []:
         if line.startswith('model name'):
             return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
-
-
-def git_commit() -> str:
-    """Short hash of the commit, with a mark when files differ from it."""
-    root = Path(__file__).resolve().parent
-    try:
-        command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=10']
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
 
 
 def describe_environment(device: str = 'cpu') -> dict:
@@ -36,18 +41,23 @@ def describe_environment(device: str = 'cpu') -> dict:
         device (str): Device that was measured, 'cpu' or a CUDA device. Defaults to 'cpu'.
 
     Returns:
-        dict[str, str | int]: Names and values.
+        dict[str, str | int | float]: Names and values.
     """
-    allocator = {name: os.environ[name] for name in ALLOCATOR_VARIABLES if name in os.environ}
+    allocator = {name: value for name, value in os.environ.items() if name.startswith(('MALLOC_', 'LD_PRELOAD'))}
+    changed = run_git('status', '--porcelain', '--', *MEASURED)
     environment = dict(
-        date=date.today().isoformat(),
-        commit=git_commit(),
-        cpu=f'{cpu_name()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}',
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes'),
+        commit=run_git('rev-parse', '--short', 'HEAD') + (' with changes' if changed else ''),
+        command=' '.join(['python', *sys.argv]),
+        cpu=f'{cpu_name()}, {os.cpu_count()} cores',
         threads=torch.get_num_threads(),
-        allocator=f'glibc with {allocator}' if allocator else 'glibc, default settings',
+        load_average=round(os.getloadavg()[0], 2),
+        allocator=allocator or 'glibc defaults',
         python=platform.python_version(),
         torch=torch.__version__,
     )
+    if hasattr(torch.ops.lite_detr, 'cpu_capability'):
+        environment['instruction_set'] = torch.ops.lite_detr.cpu_capability()
     if device != 'cpu':
         environment['gpu'] = torch.cuda.get_device_name(device)
         environment['cuda'] = torch.version.cuda

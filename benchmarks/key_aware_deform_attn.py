@@ -11,13 +11,10 @@ of the same samples with given indices and weights (in float32): the weighted su
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +22,7 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
+from environment import describe_environment
 from forms import FORMS
 from torch import Tensor
 
@@ -202,43 +200,10 @@ def benchmark_case(
     }
 
 
-def get_environment(device: str) -> dict:
-    """What the numbers depend on."""
-
-    def run(*command: str) -> str:
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=RESULTS.parent)
-        except (OSError, subprocess.CalledProcessError):
-            return 'unknown'
-        return result.stdout.strip()
-
-    cpu = platform.processor() or platform.machine()
-    if os.path.exists('/proc/cpuinfo'):
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-        cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), cpu)
-    allocator = {name: value for name, value in os.environ.items() if name.startswith(('MALLOC_', 'LD_PRELOAD'))}
-    commit = run('git', 'rev-parse', '--short', 'HEAD')
-    if run('git', 'status', '--porcelain', '--', '../csrc', '../lite_detr_mmdet/ops', '.'):
-        commit += ' with changes'
-    return dict(
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes'),
-        commit=commit,
-        command=' '.join(['python', *sys.argv]),
-        cpu=cpu,
-        threads=torch.get_num_threads(),
-        load_average=round(os.getloadavg()[0], 2),
-        instruction_set=torch.ops.lite_detr.cpu_capability(),
-        gpu=torch.cuda.get_device_name() if device != 'cpu' else None,
-        python=platform.python_version(),
-        torch=torch.__version__,
-        allocator=allocator or 'glibc defaults',
-    )
-
-
 def format_markdown(environment: dict, cases: List[dict]) -> str:
     """Tables of one case each."""
     lines = ['# Key-aware deformable attention', '']
-    lines += [f'- {name}: {value}' for name, value in environment.items() if value is not None]
+    lines += [f'- {name}: {value}' for name, value in environment.items()]
     for case in cases:
         results = case['results']
         fastest = results['fused']['median_s']
@@ -291,7 +256,7 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_PAGES})
     if args.threads:
         torch.set_num_threads(args.threads)
-    environment = get_environment(args.device)
+    environment = describe_environment(args.device)
     cases = []
     for queries, bs, dtype, passes, offsets in itertools.product(
         args.queries, args.batch_sizes, args.dtypes, args.passes, args.offsets
