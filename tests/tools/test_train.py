@@ -94,5 +94,5 @@ def test_bad_arguments(error_of_tool, config, arguments, message, tmp_path):
 
 
 def test_options_override_the_config(trained, config):
-    assert Config.fromfile(config).train_dataloader.batch_size == 8
+    assert Config.fromfile(config).train_dataloader.batch_size == 4
     assert Config.fromfile(next(trained.work_dir.glob('*.py'))).train_dataloader.batch_size == 2
