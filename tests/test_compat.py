@@ -131,7 +131,7 @@ def write_config(folder, text: str) -> Config:
     return Config.fromfile(path)
 
 
-SHAPES = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-16e_shapes.py'
+SHAPES = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
 OWN = f"""
 _base_ = '{SHAPES}'
 metainfo = dict(classes=('cat', 'dog'))

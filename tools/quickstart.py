@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'lite_dino'
-LITE = CONFIGS / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-16e_shapes.py'
-BASELINE = CONFIGS / 'dino-4scale_r18_1xb4-16e_shapes.py'
+LITE = CONFIGS / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
+BASELINE = CONFIGS / 'dino-4scale_r18_1xb4-12e_shapes.py'
 NUM_PICTURES = 8
 
 

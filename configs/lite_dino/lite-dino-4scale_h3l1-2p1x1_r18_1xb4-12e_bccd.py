@@ -4,7 +4,7 @@ The data is expected in ``data/bccd``, or in the folder that the environment var
 ``images/*.jpg`` and ``annotations/instances_{train,val,test}.json``.
 """
 
-_base_ = './lite-dino-4scale_h3l1-2p1x1_r18_1xb4-16e_shapes.py'
+_base_ = './lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
 
 model = dict(num_queries=100, test_cfg=dict(max_per_img=100))
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CONFIG = ROOT / 'configs' / 'lite_dino' / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-16e_shapes.py'
+CONFIG = ROOT / 'configs' / 'lite_dino' / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
 NUM_TRAIN, NUM_VAL, SIZE = 8, 4, 64
 
 

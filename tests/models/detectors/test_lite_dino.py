@@ -7,8 +7,8 @@ from mmdet.registry import MODELS
 import lite_detr_mmdet  # noqa: F401
 from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention
 
-SMALL = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-16e_shapes.py'
-STOCK = 'lite_dino/dino-4scale_r18_1xb4-16e_shapes.py'
+SMALL = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
+STOCK = 'lite_dino/dino-4scale_r18_1xb4-12e_shapes.py'
 HL_ONLY = dict(encoder=dict(low_level_update='none'), decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=3))))
 
 

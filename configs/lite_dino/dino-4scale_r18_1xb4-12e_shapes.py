@@ -61,8 +61,8 @@ test_evaluator = val_evaluator
 
 # Trained from scratch: one learning rate for the whole network.
 optim_wrapper = dict(optimizer=dict(lr=3e-4, fused=True), paramwise_cfg=dict(_delete_=True))
-max_epochs = 16
-train_cfg = dict(max_epochs=max_epochs, val_interval=8)
+max_epochs = 12
+train_cfg = dict(max_epochs=max_epochs, val_interval=6)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(
