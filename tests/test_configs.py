@@ -13,13 +13,20 @@ from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncod
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+# The algorithm of a name and the detector that it builds; those that begin with 'lite-' are Lite detectors.
+DETECTORS = {
+    'dino': 'DINO',
+    'lite-dino': 'LiteDINO',
+    'deformable-detr-refine-twostage': 'DeformableDETR',
+    'lite-deformable-detr': 'LiteDeformableDETR',
+}
 NAME = re.compile(
-    r'(?P<algorithm>dino|lite-dino)-(?P<scales>\d)scale'
+    rf'(?P<algorithm>{"|".join(DETECTORS)})(-(?P<scales>\d)scale)?'
     r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|kda)(?P<suffix>-msda|-seq)?)?'
     r'_(?P<backbone>r18|r50|swin-t)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
 )
 BACKBONES = {'r18': ('ResNet', 18), 'r50': ('ResNet', 50), 'swin-t': ('SwinTransformer', None)}
-DROPS = {'coco': {12: 11, 24: 20, 36: 30}}
+DROPS = {'coco': {12: 11, 24: 20, 36: 30, 50: 40}}
 NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3}
 
 
@@ -37,8 +44,8 @@ def test_name_says_what_is_built(file):
     cfg = Config.fromfile(CONFIGS / file)
     model = MODELS.build(cfg.model)
 
-    assert type(model).__name__ == ('LiteDINO' if name['algorithm'] == 'lite-dino' else 'DINO')
-    assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'])
+    assert type(model).__name__ == DETECTORS[name['algorithm']]
+    assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'] or 4)
     backbone, depth = BACKBONES[name['backbone']]
     assert type(model.backbone).__name__ == backbone and getattr(model.backbone, 'depth', None) == depth
     assert model.neck.convs[0].conv.bias is not None
@@ -46,7 +53,7 @@ def test_name_says_what_is_built(file):
 
     attention = [layer.self_attn for layer in model.encoder.layers]
     attention += [layer.cross_attn for layer in model.decoder.layers]
-    key_aware = name['algorithm'] == 'lite-dino' and name['suffix'] != '-msda'
+    key_aware = name['algorithm'].startswith('lite-') and name['suffix'] != '-msda'
     assert all(isinstance(module, KeyAwareDeformableAttention) == key_aware for module in attention)
 
     encoder = model.encoder

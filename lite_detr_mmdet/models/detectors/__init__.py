@@ -1,6 +1,7 @@
 """Lite DETR detectors."""
 
+from .lite_deformable_detr import LiteDeformableDETR
 from .lite_dino import LiteDINO
 from .registry_transformer_mixin import RegistryTransformerMixin
 
-__all__ = ['LiteDINO', 'RegistryTransformerMixin']
+__all__ = ['LiteDINO', 'LiteDeformableDETR', 'RegistryTransformerMixin']

@@ -2,9 +2,11 @@
 
 from typing import Dict, Optional, Sequence, Tuple
 
+import torch
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class RegistryTransformerMixin:
@@ -12,7 +14,8 @@ class RegistryTransformerMixin:
 
     mmdet's hosts name their encoder and attention classes in the code. With this mixin in front of a host
     (``class LiteDINO(RegistryTransformerMixin, DINO)``) the host's ``encoder`` config takes a ``type``, and so does
-    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own.
+    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own, but for images with fewer tokens than
+    queries, at which two-stage hosts stop with an error: see :meth:`gen_encoder_output_proposals`.
     """
 
     def _init_layers(self) -> None:
@@ -65,6 +68,29 @@ class RegistryTransformerMixin:
         if getattr(self.encoder, 'drops_low_levels', False):
             outputs = self._drop_low_levels(outputs, level_shapes)
         return dict(memory=memory, **outputs)
+
+    def gen_encoder_output_proposals(
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        """As the host's, with at least as many proposals as queries.
+
+        Two-stage hosts choose the best ``num_queries`` proposals. On a small image there are fewer: the rest is what
+        the host makes of padded tokens, which it too chooses where there is nothing better. So the number of queries,
+        on which the host's embeddings, masks and heads rely, stays the same.
+
+        Returns:
+            tuple[Tensor, Tensor]: Transformed memory, (bs, max(num_value, num_queries), dim), and proposals before
+            the sigmoid, (bs, max(num_value, num_queries), 4).
+        """
+        output_memory, proposals = super().gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
+        missing = self.num_queries - memory.shape[1]
+        if missing > 0:
+            empty = self.memory_trans_norm(
+                self.memory_trans_fc(memory.new_zeros(len(memory), missing, memory.shape[2]))
+            )
+            output_memory = torch.cat([output_memory, empty], dim=1)
+            proposals = F.pad(proposals, (0, 0, 0, missing), value=float('inf'))
+        return output_memory, proposals
 
     def _drop_low_levels(self, inputs: Dict, level_shapes: Sequence[Tuple[int, int]]) -> Dict:
         """The inputs of the decoder that go with a memory of high-level tokens only."""

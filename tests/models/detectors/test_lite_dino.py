@@ -1,4 +1,4 @@
-"""Lite-DINO: training steps, predictions, gradients and equality with stock DINO."""
+"""Lite-DINO: what test_lite_hosts.py does not ask of every Lite detector."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ import lite_detr_mmdet  # noqa: F401
 from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention
 
 SMALL = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
-STOCK = 'lite_dino/dino-4scale_r18_1xb4-12e_shapes.py'
 HL_ONLY = dict(encoder=dict(low_level_update='none'), decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=3))))
 
 
@@ -25,31 +24,16 @@ def training_losses(model, data):
     return losses, log
 
 
-@pytest.mark.parametrize('options', [{}, HL_ONLY], ids=['joint', 'high-level only'])
-@pytest.mark.parametrize('num_boxes', [(3, 1), (2, 0), (0, 0), (4,), (0,)], ids=str)
-def test_every_parameter_gets_a_gradient(tiny_config, batch, num_boxes, options):
+@pytest.mark.parametrize('num_boxes', [(3, 1), (0,)], ids=str)
+def test_every_parameter_gets_a_gradient_from_high_levels_only(tiny_config, batch, num_boxes):
     cfg = tiny_config(SMALL)
-    cfg.merge_from_dict(dict(model=options))
+    cfg.merge_from_dict(dict(model=HL_ONLY))
     model = build(cfg)
     loss, log = training_losses(model, batch(num_boxes))
     assert all(torch.isfinite(value).all() for value in log.values())
     loss.backward()
     without = [name for name, param in model.named_parameters() if param.requires_grad and param.grad is None]
     assert without == []
-
-
-@pytest.mark.parametrize('num_boxes', [(2, 2), (1,)], ids=str)
-def test_prediction(tiny_config, batch, num_boxes):
-    model = build(tiny_config(SMALL)).eval()
-    data = model.data_preprocessor(batch(num_boxes), training=False)
-    with torch.no_grad():
-        results = model(**data, mode='predict')
-    for result, sample in zip(results, data['data_samples']):
-        predictions = result.pred_instances
-        assert len(predictions) == 10 and predictions.labels.max() < 3
-        height, width = sample.ori_shape
-        assert (predictions.bboxes >= 0).all()
-        assert (predictions.bboxes <= predictions.bboxes.new_tensor([width, height, width, height])).all()
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -60,30 +44,6 @@ def test_autocast(tiny_config, batch, dtype):
     assert all(torch.isfinite(value).all() for value in log.values())
     loss.backward()
     assert all(param.grad.isfinite().all() for param in model.parameters() if param.grad is not None)
-
-
-def test_no_low_levels_and_ordinary_attention_is_stock_dino(tiny_config, batch):
-    stock = build(tiny_config(STOCK))
-    cfg = tiny_config(SMALL)
-    cfg.model.encoder.num_low_levels = 0
-    cfg.model.encoder.layer_cfg.self_attn_cfg.type = 'MultiScaleDeformableAttention'
-    del cfg.model.decoder.layer_cfg.cross_attn_cfg['type']
-    lite = MODELS.build(cfg.model)
-    lite.load_state_dict(stock.state_dict(), strict=True)
-    losses = []
-    for model in (stock, lite):
-        torch.manual_seed(0)  # of the denoising queries
-        loss, log = training_losses(model, batch())
-        loss.backward()
-        losses.append(log)
-    assert losses[0].keys() == losses[1].keys()
-    assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
-    for (name, expected), parameter in zip(stock.named_parameters(), lite.parameters()):
-        assert torch.equal(parameter.grad, expected.grad), name
-    stock.eval(), lite.eval()
-    with torch.no_grad():
-        expected, result = (model.test_step(batch())[0].pred_instances for model in (stock, lite))
-    assert torch.equal(result.bboxes, expected.bboxes) and torch.equal(result.scores, expected.scores)
 
 
 def test_decoder_attention_is_configurable(tiny_config):

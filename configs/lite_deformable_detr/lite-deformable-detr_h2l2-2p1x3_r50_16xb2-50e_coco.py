@@ -1,0 +1,5 @@
+"""Lite-Deformable-DETR H2L2-(2+1)x3, Tables 3 and 6."""
+
+_base_ = './lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco.py'
+
+model = dict(encoder=dict(num_low_levels=2))
