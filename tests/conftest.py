@@ -32,6 +32,8 @@ def tiny_config():
         cfg = Config.fromfile(ROOT / 'configs' / path)
         cfg.model.num_queries = num_queries
         cfg.model.backbone.init_cfg = None  # no download
+        if cfg.model.backbone.type == 'SwinTransformer':
+            cfg.model.backbone.depths = [1, 1, 1, 1]
         cfg.model.test_cfg.max_per_img = 10
         return cfg
 

@@ -19,14 +19,21 @@ DETECTORS = {
     'lite-dino': 'LiteDINO',
     'deformable-detr-refine-twostage': 'DeformableDETR',
     'lite-deformable-detr': 'LiteDeformableDETR',
+    'lite-ddq-detr': 'LiteDDQDETR',
 }
 NAME = re.compile(
     rf'(?P<algorithm>{"|".join(DETECTORS)})(-(?P<scales>\d)scale)?'
     r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|kda)(?P<suffix>-msda|-seq)?)?'
-    r'_(?P<backbone>r18|r50|swin-t)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
+    r'_(?P<backbone>r18|r50|swin-t|swin-l)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
 )
-BACKBONES = {'r18': ('ResNet', 18), 'r50': ('ResNet', 50), 'swin-t': ('SwinTransformer', None)}
-DROPS = {'coco': {12: 11, 24: 20, 36: 30, 50: 40}}
+BACKBONES = {
+    'r18': ('ResNet', 'depth', 18),
+    'r50': ('ResNet', 'depth', 50),
+    'swin-t': ('SwinTransformer', 'num_features', [96, 192, 384, 768]),
+    'swin-l': ('SwinTransformer', 'num_features', [192, 384, 768, 1536]),
+}
+# Epochs after which the learning rate drops; mmdet's DINO with Swin-L has a schedule of its own.
+DROPS = {12: [11], 24: [20], 36: [30], 50: [40], ('swin-l', 36): [27, 33]}
 NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3}
 
 
@@ -46,8 +53,8 @@ def test_name_says_what_is_built(file):
 
     assert type(model).__name__ == DETECTORS[name['algorithm']]
     assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'] or 4)
-    backbone, depth = BACKBONES[name['backbone']]
-    assert type(model.backbone).__name__ == backbone and getattr(model.backbone, 'depth', None) == depth
+    backbone, key, value = BACKBONES[name['backbone']]
+    assert type(model.backbone).__name__ == backbone and getattr(model.backbone, key) == value
     assert model.neck.convs[0].conv.bias is not None
     assert model.bbox_head.num_classes == NUM_CLASSES[name['dataset']]
 
@@ -75,9 +82,9 @@ def test_name_says_what_is_built(file):
     assert cfg.train_dataloader.batch_size == int(name['batch'])
     assert cfg.auto_scale_lr.base_batch_size == batch_size
     assert cfg.train_cfg.max_epochs == int(name['epochs'])
-    drop = DROPS.get(name['dataset'], {}).get(int(name['epochs']))
-    if drop:
-        assert cfg.param_scheduler[-1].milestones == [drop]
+    if name['dataset'] == 'coco':
+        epochs = int(name['epochs'])
+        assert cfg.param_scheduler[-1].milestones == DROPS.get((name['backbone'], epochs), DROPS[epochs])
     assert cfg.param_scheduler[-1].end == int(name['epochs'])
 
 

@@ -1,10 +1,9 @@
 """Lite-DINO."""
 
-from typing import Dict
+from typing import Dict, Tuple
 
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
-from torch import Tensor
 
 from .registry_transformer_mixin import RegistryTransformerMixin
 
@@ -17,14 +16,15 @@ class LiteDINO(RegistryTransformerMixin, DINO):
     ``encoder.layer_cfg.self_attn_cfg`` and ``decoder.layer_cfg.cross_attn_cfg`` (``KeyAwareDeformableAttention``).
     """
 
-    def forward_decoder(self, query: Tensor, **kwargs) -> Dict:
+    def pre_decoder(self, *args, **kwargs) -> Tuple[Dict, Dict]:
         """As the host's, with a gradient for the label embedding even in a batch without ground truth.
 
         Such a batch has no denoising queries. The host means to handle this, but compares the batch size with the
         number of queries, so that distributed training would wait for a gradient that never comes.
         """
-        outputs = super().forward_decoder(query=query, **kwargs)
-        if self.training and query.shape[1] == self.num_queries:
+        decoder_inputs, head_inputs = super().pre_decoder(*args, **kwargs)
+        dn_meta = head_inputs.get('dn_meta')
+        if dn_meta is not None and dn_meta['num_denoising_queries'] == 0:
             unused = self.dn_query_generator.label_embedding.weight.sum() * 0.0
-            outputs['hidden_states'] = outputs['hidden_states'] + unused
-        return outputs
+            decoder_inputs['query'] = decoder_inputs['query'] + unused
+        return decoder_inputs, head_inputs

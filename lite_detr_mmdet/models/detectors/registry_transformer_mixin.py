@@ -35,11 +35,15 @@ class RegistryTransformerMixin:
         if 'type' in cross_attn_cfg:
             layer_cfg = {**decoder_cfg['layer_cfg'], 'cross_attn_cfg': dict(embed_dims=embed_dims)}
             self.decoder = {**decoder_cfg, 'layer_cfg': layer_cfg}
-        super()._init_layers()
+        self._init_host_layers()
         self.encoder = MODELS.build(encoder_cfg)
         if 'type' in cross_attn_cfg:
             for layer in self.decoder.layers:
                 layer.cross_attn = MODELS.build({'batch_first': True, **cross_attn_cfg})
+
+    def _init_host_layers(self) -> None:
+        """Let the host build its layers from ``self.encoder`` and ``self.decoder``, configs that it understands."""
+        super()._init_layers()
 
     def pre_transformer(
         self, mlvl_feats: Tuple[Tensor], batch_data_samples: OptSampleList = None
@@ -85,9 +89,8 @@ class RegistryTransformerMixin:
         output_memory, proposals = super().gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
         missing = self.num_queries - memory.shape[1]
         if missing > 0:
-            empty = self.memory_trans_norm(
-                self.memory_trans_fc(memory.new_zeros(len(memory), missing, memory.shape[2]))
-            )
+            padding = memory.new_zeros(len(memory), missing, memory.shape[2])
+            empty = self.memory_trans_norm(self.memory_trans_fc(padding))
             output_memory = torch.cat([output_memory, empty], dim=1)
             proposals = F.pad(proposals, (0, 0, 0, missing), value=float('inf'))
         return output_memory, proposals
