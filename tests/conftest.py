@@ -31,6 +31,8 @@ def tiny_config():
     def read(path: str, num_queries: int = 20) -> Config:
         cfg = Config.fromfile(ROOT / 'configs' / path)
         cfg.model.num_queries = num_queries
+        if cfg.model.get('num_queries_one2many'):
+            cfg.model.num_queries_one2many = 2 * num_queries
         cfg.model.backbone.init_cfg = None  # no download
         if cfg.model.backbone.type == 'SwinTransformer':
             cfg.model.backbone.depths = [1, 1, 1, 1]

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import lite_detr_mmdet  # noqa: F401
+from lite_detr_mmdet.models.detectors import HDETR
 from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncoder
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
@@ -20,10 +21,13 @@ DETECTORS = {
     'deformable-detr-refine-twostage': 'DeformableDETR',
     'lite-deformable-detr': 'LiteDeformableDETR',
     'lite-ddq-detr': 'LiteDDQDETR',
+    'h-detr': 'HDETR',
+    'lite-h-detr': 'LiteHDETR',
 }
 NAME = re.compile(
     rf'(?P<algorithm>{"|".join(DETECTORS)})(-(?P<scales>\d)scale)?'
-    r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|kda)(?P<suffix>-msda|-seq)?)?'
+    r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|(?P<variant>kda|o2o))'
+    r'(?P<suffix>-msda|-seq)?)?'
     r'_(?P<backbone>r18|r50|swin-t|swin-l)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
 )
 BACKBONES = {
@@ -77,6 +81,10 @@ def test_name_says_what_is_built(file):
         assert sum(closing) == int(name['closing']) * int(name['blocks'])
     else:
         assert not any(hasattr(layer, 'low_level_ffn') for layer in encoder.layers)
+
+    if isinstance(model, HDETR):
+        assert (model.num_queries, model.num_queries_one2many) == (300, 0 if name['variant'] == 'o2o' else 1500)
+        assert (model.bbox_head.k_one2many, model.bbox_head.lambda_one2many) == (6, 1.0)
 
     batch_size = int(name['gpus']) * int(name['batch'])
     assert cfg.train_dataloader.batch_size == int(name['batch'])

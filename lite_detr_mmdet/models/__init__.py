@@ -1,5 +1,5 @@
 """Models of Lite DETR; importing this package registers them in mmdet."""
 
-from . import detectors, layers
+from . import dense_heads, detectors, layers
 
-__all__ = ['detectors', 'layers']
+__all__ = ['dense_heads', 'detectors', 'layers']

@@ -14,6 +14,7 @@ HOSTS = {
     'lite_ddq_detr/lite-ddq-detr_h3l1-2p1x3_r50_8xb2-12e_coco.py': 'DDQDETR',
     'lite_deformable_detr/lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco.py': 'DeformableDETR',
     'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py': 'DINO',
+    'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py': 'HDETR',
 }
 SMALL = dict(
     backbone=dict(depth=18, frozen_stages=-1),
