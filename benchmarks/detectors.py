@@ -3,6 +3,8 @@
 
     python benchmarks/detectors.py CONFIG [CONFIG...] --shape 800 1333 --repeat 5 --out benchmarks/results/cpu
 
+Configs are paths or names in a package, such as mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py.
+
 Weights are random: time does not depend on them. The first config is the baseline of the ratios. The encoder is timed
 on the inputs that the detector gives it; the detector from a normalised image in memory to boxes.
 """
@@ -11,11 +13,12 @@ import argparse
 import json
 import statistics
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, Dict, List
 
 import torch
-from environment import describe_environment
+from environment import describe_environment, keep_pages
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -24,15 +27,24 @@ from torch import nn
 
 import lite_detr_mmdet  # noqa: F401  registers the models
 
+RT_DETR = 'RT-DETR R50 (transformers)'
+
 
 def build_model(config: str, device: str) -> nn.Module:
     """Build the detector of a config with random weights and without downloads."""
-    cfg = Config.fromfile(config)
+    cfg = Config.fromstring(f'_base_ = {config!r}', '.py') if '::' in config else Config.fromfile(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
     return model.to(device).eval()
+
+
+def build_rt_detr(device: str) -> nn.Module:
+    """RT-DETR with ResNet-50 of the transformers library, with random weights and its defaults (300 queries)."""
+    from transformers import RTDetrConfig, RTDetrForObjectDetection
+
+    return RTDetrForObjectDetection(RTDetrConfig(anchor_image_size=None)).to(device).eval()
 
 
 def make_batch(batch_size: int, shape: List[int], device: str) -> dict:
@@ -89,6 +101,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--parts', nargs='+', choices=['encoder', 'detector'], default=['encoder', 'detector'])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (default: all)')
+    parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
+    parser.add_argument('--rt-detr', action='store_true', help='time RT-DETR of the transformers library as well')
     parser.add_argument('--out', help='write OUT.json and OUT.md')
     return parser.parse_args()
 
@@ -96,17 +110,21 @@ def parse_args() -> argparse.Namespace:
 @torch.inference_mode()
 def main() -> None:
     args = parse_args()
+    if args.keep_pages:
+        keep_pages()
     if args.threads:
         torch.set_num_threads(args.threads)
     register_all_modules()
     batch = make_batch(args.batch_size, args.shape, args.device)
-    models = {Path(config).stem: build_model(config, args.device) for config in args.configs}
+    models = {Path(config.rpartition(':')[2]).stem: build_model(config, args.device) for config in args.configs}
     rows = []
     for part in args.parts:
         if part == 'encoder':
             calls = {name: encoder_call(model, batch) for name, model in models.items()}
         else:
             calls = {name: lambda model=model: model(**batch, mode='predict') for name, model in models.items()}
+            if args.rt_detr:
+                calls[RT_DETR] = lambda model=build_rt_detr(args.device): model(pixel_values=batch['inputs'])
         seconds = time_interleaved(calls, args.repeat, args.device)
         baseline = statistics.median(next(iter(seconds.values())))
         for name, values in seconds.items():
@@ -122,6 +140,8 @@ def main() -> None:
                 )
             )
     environment = describe_environment(args.device)
+    if args.rt_detr:
+        environment['transformers'] = version('transformers')
     environment.update(input=f'{args.batch_size}x3x{args.shape[0]}x{args.shape[1]}, fp32', repeat=args.repeat)
     write_results(args.out or 'work_dirs/benchmark_detectors', environment, rows)
 

@@ -15,6 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # A change elsewhere, in a text say, leaves the measured code as committed.
 MEASURED = ('benchmarks/*.py', 'configs', 'csrc', 'lite_detr_mmdet')
 
+# Settings of glibc with which freed memory stays with the process, so that nothing measured pays for page faults.
+KEEP_PAGES = dict(
+    MALLOC_TRIM_THRESHOLD_=str(1 << 34), MALLOC_MMAP_THRESHOLD_=str(1 << 34), MALLOC_TOP_PAD_=str(1 << 28)
+)
+
+
+def keep_pages() -> None:
+    """Start this program again with ``KEEP_PAGES``, which glibc reads at start only, unless they are set already."""
+    if any(os.environ.get(name) != value for name, value in KEEP_PAGES.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_PAGES})
+
 
 def run_git(*arguments: str) -> str:
     """Output of a git command in this repository, 'unknown' where there is no git."""

@@ -13,7 +13,6 @@ of the same samples with given indices and weights (in float32): the weighted su
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
-from environment import describe_environment
+from environment import describe_environment, keep_pages
 from forms import FORMS
 from torch import Tensor
 
@@ -30,10 +29,6 @@ RESULTS = Path(__file__).resolve().parent / 'results'
 # Levels of an 800 x 1333 image at strides 8 to 64.
 SHAPES = ((100, 167), (50, 84), (25, 42), (13, 21))
 QUICK_SHAPES = ((8, 10), (4, 5), (2, 3), (1, 2))
-# Pages of freed memory stay with the process, so that no form pays for page faults.
-KEEP_PAGES = dict(
-    MALLOC_TRIM_THRESHOLD_=str(1 << 34), MALLOC_MMAP_THRESHOLD_=str(1 << 34), MALLOC_TOP_PAD_=str(1 << 28)
-)
 
 
 def make_arguments(
@@ -252,8 +247,8 @@ def main() -> None:
     args = parse_args()
     if 'fused' not in args.forms:
         sys.exit('--forms must contain fused, the others are compared with it')
-    if args.keep_pages and any(os.environ.get(name) != value for name, value in KEEP_PAGES.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_PAGES})
+    if args.keep_pages:
+        keep_pages()
     if args.threads:
         torch.set_num_threads(args.threads)
     environment = describe_environment(args.device)
