@@ -23,7 +23,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 import lite_detr_mmdet  # noqa: F401  registers the models
 
@@ -40,11 +40,12 @@ def build_model(config: str, device: str) -> nn.Module:
     return model.to(device).eval()
 
 
-def build_rt_detr(device: str) -> nn.Module:
-    """RT-DETR with ResNet-50 of the transformers library, with random weights and its defaults (300 queries)."""
+def rt_detr_call(inputs: Tensor) -> Callable:
+    """A call of RT-DETR with ResNet-50 of the transformers library, random weights and its defaults (300 queries)."""
     from transformers import RTDetrConfig, RTDetrForObjectDetection
 
-    return RTDetrForObjectDetection(RTDetrConfig(anchor_image_size=None)).to(device).eval()
+    model = RTDetrForObjectDetection(RTDetrConfig(anchor_image_size=None)).to(inputs.device).eval()
+    return lambda: model(pixel_values=inputs)
 
 
 def make_batch(batch_size: int, shape: List[int], device: str) -> dict:
@@ -124,7 +125,7 @@ def main() -> None:
         else:
             calls = {name: lambda model=model: model(**batch, mode='predict') for name, model in models.items()}
             if args.rt_detr:
-                calls[RT_DETR] = lambda model=build_rt_detr(args.device): model(pixel_values=batch['inputs'])
+                calls[RT_DETR] = rt_detr_call(batch['inputs'])
         seconds = time_interleaved(calls, args.repeat, args.device)
         baseline = statistics.median(next(iter(seconds.values())))
         for name, values in seconds.items():
