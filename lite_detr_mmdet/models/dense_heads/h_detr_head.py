@@ -102,7 +102,7 @@ class HDETRHead(DeformableDETRHead):
             return losses
         if all_layers_cls_scores.shape[2] <= split:
             names = [name for name in losses if not name.startswith('enc_')]
-            return {**losses, **{f'{name}_one2many': losses[name].new_zeros(()) for name in names}}
+            return {**losses, **{f'{name}_one2many': torch.zeros_like(losses[name]) for name in names}}
         losses_one2many = super().loss_by_feat(
             all_layers_cls_scores[:, :, split:],
             all_layers_bbox_preds[:, :, split:],
