@@ -215,9 +215,10 @@ def test_autocast(config, batch):
 
 @pytest.mark.parametrize('path', [CONFIG, 'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py'])
 def test_every_token_of_a_small_image_becomes_a_query(tiny_config, batch, path):
-    cfg = tiny_config(path, num_queries=80)
+    cfg = tiny_config(path, num_queries=100)
     cfg.merge_from_dict(dict(model=dict(backbone=SMALL['backbone'], neck=dict(in_channels=[128, 256, 512]))))
     model = MODELS.build(cfg.model)
+    model.init_weights()
     numbers = []
     model.decoder.register_forward_pre_hook(
         lambda _, args, kwargs: numbers.append(kwargs['query'].shape[1]), with_kwargs=True
@@ -226,7 +227,7 @@ def test_every_token_of_a_small_image_becomes_a_query(tiny_config, batch, path):
     model.train()(**data, mode='loss')
     with torch.no_grad():
         model.eval()(**data, mode='predict')
-    assert numbers == [64 + 16 + 4 + 1, 80]
+    assert numbers == [64 + 16 + 4 + 1] * 2
 
 
 def test_initialisation(config):
