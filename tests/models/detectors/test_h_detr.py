@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 import lite_detr_mmdet  # noqa: F401
 
 CONFIG = 'h_detr/h-detr_r50_8xb2-36e_coco.py'
+LITE_CONFIG = 'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py'
 DIM, NUM_LAYERS, NUM_CLASSES = 64, 6, 5
 ATTENTION, FFN = dict(embed_dims=DIM), dict(embed_dims=DIM, feedforward_channels=48)
 SMALL = dict(
@@ -213,7 +214,7 @@ def test_autocast(config, batch):
     assert all(param.grad.isfinite().all() for param in model.parameters() if param.grad is not None)
 
 
-@pytest.mark.parametrize('path', [CONFIG, 'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py'])
+@pytest.mark.parametrize('path', [CONFIG, LITE_CONFIG])
 def test_every_token_of_a_small_image_becomes_a_query(tiny_config, batch, path):
     cfg = tiny_config(path, num_queries=100)
     cfg.merge_from_dict(dict(model=dict(backbone=SMALL['backbone'], neck=dict(in_channels=[128, 256, 512]))))
@@ -236,6 +237,22 @@ def test_initialisation(config):
     table = model.query_embedding.weight
     assert table.shape == (1512, DIM) and abs(table.mean()) < 0.02 and abs(table.std() - 1) < 0.02
     assert model.bbox_head.cls_branches[0].bias[0].sigmoid().item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize('path', [CONFIG, LITE_CONFIG])
+def test_recipe_of_the_authors(tiny_config, path):
+    cfg = tiny_config(path)
+    model = MODELS.build(cfg.model)
+    parts = [*model.encoder.modules(), *model.decoder.modules()]
+    assert {part.p for part in parts if isinstance(part, torch.nn.Dropout)} == {0.0}
+    assert {part.dropout for part in parts if isinstance(part, torch.nn.MultiheadAttention)} == {0.0}
+    assert model.encoder.layers[0].ffn.feedforward_channels == model.decoder.layers[0].ffn.feedforward_channels == 2048
+    assert (model.positional_encoding.temperature, model.positional_encoding.offset) == (10000, -0.5)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 2e-4, 1e-4)
+    factors = {name: keys.lr_mult for name, keys in cfg.optim_wrapper.paramwise_cfg.custom_keys.items()}
+    assert factors['backbone'] == factors['sampling_offsets'] == 0.1
+    assert cfg.optim_wrapper.clip_grad.max_norm == 0.1
 
 
 @pytest.mark.parametrize(
