@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import InstanceList, OptInstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @MODELS.register_module()
@@ -121,3 +122,17 @@ class HDETRHead(DeformableDETRHead):
         return InstanceData(
             bboxes=gt_instances.bboxes.repeat(self.k_one2many, 1), labels=gt_instances.labels.repeat(self.k_one2many)
         )
+
+    def _predict_by_feat_single(
+        self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict, rescale: bool = True
+    ) -> InstanceData:
+        """As the host's, which stops with an error where there are fewer scores than ``max_per_img``.
+
+        A small image has few queries; with few classes all their scores may be less than the predictions asked for.
+        """
+        num_scores = cls_score.numel()
+        missing = self.test_cfg.get('max_per_img', 0) - num_scores
+        if missing > 0:
+            cls_score = F.pad(cls_score, (0, 0, 0, missing), value=float('-inf'))  # last in the order of scores
+            bbox_pred = F.pad(bbox_pred, (0, 0, 0, missing))
+        return super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)[:num_scores]

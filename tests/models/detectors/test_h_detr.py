@@ -204,6 +204,14 @@ def test_prediction(config, batch, num_boxes, options):
         assert (predictions.bboxes <= predictions.bboxes.new_tensor([width, height, width, height])).all()
 
 
+def test_fewer_scores_than_predictions(config, batch):
+    model = MODELS.build(config(bbox_head=dict(num_classes=1), test_cfg=dict(max_per_img=100)))
+    model.init_weights()
+    with torch.no_grad():
+        for result in model.eval().test_step(batch((1, 1))):
+            assert len(result.pred_instances) == 12 and (result.pred_instances.scores > 0).all()
+
+
 def test_autocast(config, batch):
     model = MODELS.build(config())
     model.init_weights()
