@@ -22,6 +22,7 @@ MAY_IMPORT = {
     'models/layers': ({'ops'}, None),
     'models/dense_heads': ({'models/layers'}, None),
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
+    'analysis': ({'ops', 'models/layers'}, None),
     'compat': (set(), None),
     'engine': (set(), None),
     'utils': ({'compat', 'models/detectors', 'models/layers', 'engine'}, None),

@@ -1,6 +1,7 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: arguments, reading the config, building the runner."""
 
 import argparse
+import importlib.util
 import os
 from pathlib import Path
 
@@ -8,21 +9,30 @@ from mmdet.registry import RUNNERS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from mmengine.utils import get_installed_path
 
 from ..compat import config_path, cpu_model_wrapper_cfg
 
 
 def existing_config(name: str) -> str:
-    """Type of a command-line argument: a config file, or one of this package as ``lite_detr_mmdet::...``.
+    """Type of a command-line argument: a config file, or one of an installed package, as ``mmdet::...``.
 
     Raises:
         argparse.ArgumentTypeError: If there is no such config.
     """
-    if name.startswith('lite_detr_mmdet::'):
+    package, separator, path = name.partition('::')
+    if package == 'lite_detr_mmdet' and separator:
         try:
             return config_path(name)
         except FileNotFoundError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
+    if separator:
+        if not package.isidentifier() or importlib.util.find_spec(package) is None:
+            raise argparse.ArgumentTypeError(f'{name} names the package {package!r}, which is not installed')
+        file = os.path.join(get_installed_path(package), '.mim', 'configs', path)
+        if not os.path.isfile(file):
+            raise argparse.ArgumentTypeError(f'{name} is not a config of {package}: there is no {file}')
+        return file
     if not os.path.isfile(name):
         raise argparse.ArgumentTypeError(f'must be a config file that exists, got {name!r}')
     return name

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Count the multiply-adds and parameters of detectors, in all and of each part.
+
+    python tools/analysis_tools/get_flops.py CONFIG [CONFIG ...]
+    python tools/analysis_tools/get_flops.py --compare               every model of the paper beside its figures
+
+What is counted is described in docs/compute.md. Nothing is computed, so that no GPU, no weights and no operators are
+needed, and the result is the same everywhere.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import List, Optional
+
+from mmdet.utils import register_all_modules
+from mmengine.config import DictAction
+from terminaltables import AsciiTable
+from tqdm import tqdm
+
+import lite_detr_mmdet  # noqa: F401  registers the models
+from lite_detr_mmdet.analysis import PARTS, ShippedModel, count_config, read_model_zoo
+from lite_detr_mmdet.utils import existing_config
+
+
+def parts_table(rows: List[dict]) -> List[list]:
+    """Multiply-adds and parameters of each part."""
+    names = ['total', *PARTS]
+    cells = [['config', '', *names]]
+    for row in rows:
+        cells.append([Path(row['config']).stem, 'GMACs', *(f'{row["gmacs"][name]:.1f}' for name in names)])
+        cells.append(['', 'M params', *(f'{row["params_m"][name]:.2f}' for name in names)])
+    return cells
+
+
+def paper_table(rows: List[dict], models: List[Optional[ShippedModel]]) -> List[list]:
+    """Multiply-adds and parameters beside those of the paper, '-' where it gives none; None is not a shipped model."""
+    cells = [['config', 'AP (paper)', 'GMACs', '(paper)', 'off by', 'encoder', '(paper)', 'M params', '(paper)']]
+    for row, model in zip(rows, models):
+        paper = model.metadata if model else {}
+        total, paper_total = round(row['gmacs']['total'], 1), paper.get('Paper GFLOPs')
+        cells.append(
+            [
+                Path(row['config']).stem,
+                paper.get('Paper AP', '-'),
+                total,
+                paper_total or '-',
+                f'{total / paper_total - 1:+.1%}' if paper_total else '-',
+                f'{row["gmacs"]["encoder"]:.1f}',
+                paper.get('Paper Encoder GFLOPs', '-'),
+                f'{row["params_m"]["total"]:.1f}',
+                paper.get('Paper Parameters (M)', '-'),
+            ]
+        )
+    return cells
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='config file, lite_detr_mmdet::... or mmdet::...')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        default=[800, 1060],
+        metavar=('H', 'W'),
+        help='size of the image (default: 800 1060)',
+    )
+    parser.add_argument('--json', metavar='OUT', help='write the figures to this file')
+    parser.add_argument(
+        '--compare', action='store_true', help="print the paper's figures beside; without CONFIG of all"
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all configs, as key=value'
+    )
+    args = parser.parse_args()
+    if not args.configs and not args.compare:
+        parser.error('CONFIG is missing; without one there is only --compare')
+    if min(args.shape) < 1:
+        parser.error(f'--shape must be two positive integers, height and width, got {args.shape[0]} {args.shape[1]}')
+    try:
+        args.paths = [existing_config(config) for config in args.configs]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f'CONFIG: {error}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    register_all_modules()
+    shipped = {model.config.resolve(): model for model in read_model_zoo()} if args.compare else {}
+    if not args.configs:
+        args.paths = [str(path) for path, model in shipped.items() if 'Paper GFLOPs' in model.metadata]
+        args.configs = args.paths
+    rows = []
+    for config, path in zip(tqdm(args.configs, disable=len(args.configs) == 1), args.paths):
+        try:
+            rows.append(dict(config=config, **count_config(path, args.shape, args.cfg_options)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SystemExit(f'{config}: {error}') from error
+    print(f'Image 3x{args.shape[0]}x{args.shape[1]}; the core of deformable attention is counted.')
+    models = [shipped.get(Path(path).resolve()) for path in args.paths]
+    print(AsciiTable(paper_table(rows, models) if args.compare else parts_table(rows)).table)
+    if args.json:
+        counted = 'convolutions, linear layers, matrix products, core of deformable attention; a multiply-add is one'
+        content = dict(shape=args.shape, counted=counted, models=rows)
+        Path(args.json).write_text(json.dumps(content, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
