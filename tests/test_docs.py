@@ -65,6 +65,7 @@ def check_python_script(script: str, words: list, monkeypatch) -> None:
     original = argparse.ArgumentParser.parse_args
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
     monkeypatch.setattr(sys, 'argv', [script, *words])
+    monkeypatch.syspath_prepend(str((ROOT / script).parent))  # as for any script
     with pytest.raises(ParsedError):  # an unknown or a missing argument raises SystemExit
         runpy.run_path(str(ROOT / script), run_name='__main__')
 

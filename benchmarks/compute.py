@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Count the multiply-adds and parameters of every model in the model zoo; write benchmarks/results/compute.json.
+
+    python benchmarks/compute.py
+
+The figures go from there into the metafiles and tables by tools/analysis_tools/list_configs.py. The image size is the
+one at which the authors' released code has the GFLOPs that their paper states.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from environment import describe_environment
+from mmdet.utils import register_all_modules
+from tqdm import tqdm
+
+import lite_detr_mmdet  # noqa: F401  registers the models
+from lite_detr_mmdet.analysis import count_config, read_model_zoo
+
+# Readings of the Deformable DETR that the paper leaves open, as settings of its rows in Table 3.
+VARIANTS = {
+    'one stage': {'model.as_two_stage': False},
+    'small FFN 1/4': {'model.encoder.low_level_ffn_ratio': 4},
+    'FFN 2048': {
+        'model.encoder.layer_cfg.ffn_cfg.feedforward_channels': 2048,
+        'model.decoder.layer_cfg.ffn_cfg.feedforward_channels': 2048,
+    },
+}
+OUT = Path(__file__).resolve().parent / 'results' / 'compute.json'
+SHAPE = (800, 1060)
+TABLE_3 = ('Table 3', 'Tables 3')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', default=OUT, help='file to write (default: benchmarks/results/compute.json)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    register_all_modules()
+    zoo = read_model_zoo()
+    results = dict(environment=describe_environment(), shape=SHAPE, models={}, variants={})
+    for model in tqdm(zoo):
+        results['models'][model.name] = count_config(str(model.config), SHAPE)
+    for model in tqdm([model for model in zoo if model.metadata.get('Paper Source', '').startswith(TABLE_3)]):
+        results['variants'][model.name] = {
+            name: count_config(str(model.config), SHAPE, options)
+            for name, options in VARIANTS.items()
+            if 'low_level' not in str(options) or model.name.startswith('lite-')
+        }
+    Path(args.out).write_text(json.dumps(results, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
