@@ -82,7 +82,7 @@ def zoo_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) ->
             [
                 f'[{model.name}]({model.config.name})',
                 BACKBONES[backbone.type, backbone.get('depth', backbone.get('embed_dims'))],
-                cfg.train_cfg.max_epochs,
+                model.metadata['Epochs'],
                 'KDA' if 'KeyAwareDeformableAttention' in str(cfg.model) else 'MSDA',
                 model.metadata.get('Paper AP', NONE),
                 model.results.get('box AP', NONE),
