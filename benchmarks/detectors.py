@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 import torch
+import torch.nn.functional as F
 from environment import describe_environment, keep_pages
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -41,9 +42,13 @@ def build_model(config: str, device: str) -> nn.Module:
 
 
 def rt_detr_call(inputs: Tensor) -> Callable:
-    """A call of RT-DETR with ResNet-50 of the transformers library, random weights and its defaults (300 queries)."""
+    """A call of RT-DETR with ResNet-50 of the transformers library, random weights and its defaults (300 queries).
+
+    Its levels must halve without remainder, so the image is padded to multiples of 32.
+    """
     from transformers import RTDetrConfig, RTDetrForObjectDetection
 
+    inputs = F.pad(inputs, (0, -inputs.shape[3] % 32, 0, -inputs.shape[2] % 32))
     model = RTDetrForObjectDetection(RTDetrConfig(anchor_image_size=None)).to(inputs.device).eval()
     return lambda: model(pixel_values=inputs)
 
