@@ -7,6 +7,7 @@ from typing import Sequence, Tuple
 # Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import language_model  # noqa: F401  registers a text encoder
 import numpy as np
 import pytest
 import torch
@@ -30,13 +31,21 @@ def tiny_config():
 
     def read(path: str, num_queries: int = 20) -> Config:
         cfg = Config.fromfile(ROOT / 'configs' / path)
-        cfg.model.num_queries = num_queries
+        if 'panoptic_head' in cfg.model:
+            cfg.model.panoptic_head.num_queries = num_queries
+            cfg.model.data_preprocessor.batch_augments = None  # pads to 1024x1024
+            cfg.model.train_cfg.num_points = 100
+            cfg.model.test_cfg.max_per_image = 10
+        else:
+            cfg.model.num_queries = num_queries
+            cfg.model.test_cfg.max_per_img = 10
+        if 'language_model' in cfg.model:
+            cfg.model.language_model = dict(type='RandomLanguageModel')
         if cfg.model.get('num_queries_one2many'):
             cfg.model.num_queries_one2many = 2 * num_queries
         cfg.model.backbone.init_cfg = None  # no download
         if cfg.model.backbone.type == 'SwinTransformer':
             cfg.model.backbone.depths = [1, 1, 1, 1]
-        cfg.model.test_cfg.max_per_img = 10
         return cfg
 
     return read
@@ -53,6 +62,9 @@ def batch():
             image_shapes=[(3, size[0] - 16 * index, size[1] - 32 * index) for index in range(len(num_boxes))],
             num_items=list(num_boxes),
             num_classes=num_classes,
+            with_mask=True,
+            texts=[('ant', 'brown bear', 'cat')] * len(num_boxes),
+            custom_entities=True,
         )
         for sample in data['data_samples']:
             boxes = sample.gt_instances.bboxes

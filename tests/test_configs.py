@@ -23,12 +23,15 @@ DETECTORS = {
     'lite-ddq-detr': 'LiteDDQDETR',
     'h-detr': 'HDETR',
     'lite-h-detr': 'LiteHDETR',
+    'lite-grounding-dino': 'LiteGroundingDINO',
+    'lite-mask2former': 'Mask2Former',
 }
 NAME = re.compile(
     rf'(?P<algorithm>{"|".join(DETECTORS)})(-(?P<scales>\d)scale)?'
     r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|(?P<variant>kda|o2o))'
     r'(?P<suffix>-msda|-seq)?)?'
-    r'_(?P<backbone>r18|r50|swin-t|swin-l)_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
+    r'_(?P<backbone>r18|r50|swin-t|swin-l)'
+    r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(lsj-)?(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
 )
 BACKBONES = {
     'r18': ('ResNet', 'depth', 18),
@@ -53,21 +56,25 @@ def test_name_says_what_is_built(file):
     assert match, 'the name does not follow the scheme'
     name = match.groupdict()
     cfg = Config.fromfile(CONFIGS / file)
+    if 'language_model' in cfg.model:
+        cfg.model.language_model = dict(type='RandomLanguageModel')
     model = MODELS.build(cfg.model)
+    mask_head = getattr(model, 'panoptic_head', None)
+    encoder = mask_head.pixel_decoder.encoder if mask_head else model.encoder
 
     assert type(model).__name__ == DETECTORS[name['algorithm']]
-    assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'] or 4)
+    if not mask_head:
+        assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'] or 4)
+        assert model.neck.convs[0].conv.bias is not None
     backbone, key, value = BACKBONES[name['backbone']]
     assert type(model.backbone).__name__ == backbone and getattr(model.backbone, key) == value
-    assert model.neck.convs[0].conv.bias is not None
-    assert model.bbox_head.num_classes == NUM_CLASSES[name['dataset']]
+    assert (mask_head or model.bbox_head).num_classes == NUM_CLASSES[name['dataset']]
 
-    attention = [layer.self_attn for layer in model.encoder.layers]
-    attention += [layer.cross_attn for layer in model.decoder.layers]
+    attention = [layer.self_attn for layer in encoder.layers]
+    attention += [] if mask_head else [layer.cross_attn for layer in model.decoder.layers]
     key_aware = name['algorithm'].startswith('lite-') and name['suffix'] != '-msda'
     assert all(isinstance(module, KeyAwareDeformableAttention) == key_aware for module in attention)
 
-    encoder = model.encoder
     if name['blocks']:
         assert isinstance(encoder, LiteEncoder)
         assert encoder.num_low_levels == int(name['low'])
@@ -89,11 +96,14 @@ def test_name_says_what_is_built(file):
     batch_size = int(name['gpus']) * int(name['batch'])
     assert cfg.train_dataloader.batch_size == int(name['batch'])
     assert cfg.auto_scale_lr.base_batch_size == batch_size
-    assert cfg.train_cfg.max_epochs == int(name['epochs'])
+    epochs = int(name['epochs'])
+    if mask_head:
+        assert cfg.train_cfg.max_iters == cfg.param_scheduler.end == epochs * 118000 // batch_size  # images of COCO
+        return
+    assert cfg.train_cfg.max_epochs == epochs
     if name['dataset'] == 'coco':
-        epochs = int(name['epochs'])
         assert cfg.param_scheduler[-1].milestones == DROPS.get((name['backbone'], epochs), DROPS[epochs])
-    assert cfg.param_scheduler[-1].end == int(name['epochs'])
+    assert cfg.param_scheduler[-1].end == epochs
 
 
 @pytest.mark.parametrize('file', FILES)

@@ -130,6 +130,7 @@ def test_everything_is_registered():
     registered = result.stdout.split()
     assert {'LiteDINO', 'LiteDeformableDETR', 'HDETR', 'HDETRHead', 'LiteHDETR'} <= set(registered)
     assert {'LiteEncoder', 'KeyAwareDeformableAttention', 'EpochSeedHook'} <= set(registered)
+    assert {'LiteGroundingDINO', 'LiteGroundingDinoEncoder', 'LiteMSDeformAttnPixelDecoder'} <= set(registered)
     for name in registered:
         assert (MODELS.get(name) or HOOKS.get(name)).__module__.startswith('lite_detr_mmdet.')
     # Nothing may be registered anew under a name of mmdet's: a config would silently mean something else.

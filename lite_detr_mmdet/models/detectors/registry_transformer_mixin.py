@@ -9,6 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def _embed_dims(encoder_cfg: dict) -> int:
+    return encoder_cfg['layer_cfg']['self_attn_cfg'].get('embed_dims', 256)
+
+
 class RegistryTransformerMixin:
     """Build ``encoder`` and the decoder's cross-attention from the registry.
 
@@ -22,24 +26,27 @@ class RegistryTransformerMixin:
         """Let the host build its layers, then put the configured ones in their place."""
         encoder_cfg = self.encoder
         decoder_cfg = self.decoder
-        embed_dims = encoder_cfg['layer_cfg']['self_attn_cfg'].get('embed_dims', 256)
-        # The host reads the width of its encoder while it builds the rest: give it the smallest encoder of that width.
-        self.encoder = dict(
-            num_layers=1,
-            layer_cfg=dict(
-                self_attn_cfg=dict(embed_dims=embed_dims),
-                ffn_cfg=dict(embed_dims=embed_dims, feedforward_channels=1),
-            ),
-        )
+        self.encoder = self._placeholder_encoder(encoder_cfg)
         cross_attn_cfg = dict(decoder_cfg['layer_cfg'].get('cross_attn_cfg', {}))
         if 'type' in cross_attn_cfg:
-            layer_cfg = {**decoder_cfg['layer_cfg'], 'cross_attn_cfg': dict(embed_dims=embed_dims)}
+            layer_cfg = {**decoder_cfg['layer_cfg'], 'cross_attn_cfg': dict(embed_dims=_embed_dims(encoder_cfg))}
             self.decoder = {**decoder_cfg, 'layer_cfg': layer_cfg}
         self._init_host_layers()
         self.encoder = MODELS.build(encoder_cfg)
         if 'type' in cross_attn_cfg:
             for layer in self.decoder.layers:
                 layer.cross_attn = MODELS.build({'batch_first': True, **cross_attn_cfg})
+
+    def _placeholder_encoder(self, encoder_cfg: dict) -> dict:
+        """The smallest encoder that the host can build, of the same width, which it reads while it builds the rest."""
+        embed_dims = _embed_dims(encoder_cfg)
+        return dict(
+            num_layers=1,
+            layer_cfg=dict(
+                self_attn_cfg=dict(embed_dims=embed_dims),
+                ffn_cfg=dict(embed_dims=embed_dims, feedforward_channels=1),
+            ),
+        )
 
     def _init_host_layers(self) -> None:
         """Let the host build its layers from ``self.encoder`` and ``self.decoder``, configs that it understands."""

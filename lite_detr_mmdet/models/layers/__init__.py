@@ -3,5 +3,13 @@
 from .key_aware_deformable_attention import KeyAwareDeformableAttention
 from .lite_encoder import LiteEncoder
 from .lite_encoder_layer import LiteEncoderLayer
+from .lite_grounding_dino_encoder import LiteGroundingDinoEncoder
+from .lite_pixel_decoder import LiteMSDeformAttnPixelDecoder
 
-__all__ = ['KeyAwareDeformableAttention', 'LiteEncoder', 'LiteEncoderLayer']
+__all__ = [
+    'KeyAwareDeformableAttention',
+    'LiteEncoder',
+    'LiteEncoderLayer',
+    'LiteGroundingDinoEncoder',
+    'LiteMSDeformAttnPixelDecoder',
+]

@@ -1,6 +1,6 @@
 """The interleaved multi-scale encoder of Lite DETR."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.layers import DeformableDetrTransformerEncoder
@@ -9,7 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .lite_encoder_layer import LiteEncoderLayer, replace_levels
+from .lite_encoder_layer import LiteEncoderLayer, TokenParts, replace_tokens
 
 LOW_LEVEL_UPDATES = ('joint', 'sequential', 'none')
 
@@ -18,8 +18,9 @@ LOW_LEVEL_UPDATES = ('joint', 'sequential', 'none')
 class LiteEncoder(DeformableDetrTransformerEncoder):
     """Encoder that updates few high-level tokens often and many low-level tokens rarely (Lite DETR, Sec. 3.3 to 3.5).
 
-    Levels are ordered from high to low resolution, so the first ``num_low_levels`` levels are the low-level ones.
-    Keys and values are always all tokens in their latest state. ``num_blocks`` (B) equal blocks follow each other:
+    The ``num_low_levels`` levels of the highest resolution are the low-level ones: the first levels, as detectors
+    order them from high to low resolution, or the last with ``low_levels_first=False``. Keys and values are always all
+    tokens in their latest state. ``num_blocks`` (B) equal blocks follow each other:
 
     - ``low_level_update='joint'`` (released models): a block has A layers, ``num_layers = A * B``. The first A - 1
       update high-level tokens. The last one attends with all tokens, after which high-level tokens go through the
@@ -40,6 +41,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         low_level_update (str): 'joint', 'sequential' or 'none'. Defaults to 'joint'.
         low_level_ffn_ratio (int): How many times smaller the hidden size of the low-level feed-forward network is,
             lambda in Sec. 3.5. Defaults to 8.
+        low_levels_first (bool): Whether levels are ordered from high to low resolution. Defaults to True.
         num_cp (int): Number of first layers whose activations are recomputed in the backward pass instead of kept.
             Defaults to -1, none.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -56,6 +58,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         num_low_levels: int = 1,
         low_level_update: str = 'joint',
         low_level_ffn_ratio: int = 8,
+        low_levels_first: bool = True,
         num_cp: int = -1,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -83,6 +86,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         self.num_low_levels = num_low_levels
         self.low_level_update = low_level_update
         self.low_level_ffn_ratio = low_level_ffn_ratio
+        self.low_levels_first = low_levels_first
         super().__init__(num_layers=num_layers, layer_cfg=layer_cfg, num_cp=num_cp, init_cfg=init_cfg)
 
     @property
@@ -125,6 +129,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         level_start_index: Tensor,
         valid_ratios: Tensor,
         level_shapes: Optional[Sequence[Tuple[int, int]]] = None,
+        reference_points: Optional[Tensor] = None,
         **kwargs,
     ) -> Tensor:
         """Encode all tokens.
@@ -138,46 +143,90 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             valid_ratios (Tensor): Valid share (w, h) of each level's map, (bs, num_levels, 2).
             level_shapes (sequence[tuple[int, int]], optional): ``spatial_shapes`` in Python numbers. Without it they
                 are read back from the device once. Defaults to None.
+            reference_points (Tensor, optional): Normalised centre of each token, (bs, num_value, num_levels, 2).
+                Defaults to None, computed from shapes and ratios.
 
         Returns:
             Tensor: Memory, (bs, num_value, dim); only the high-level tokens with ``low_level_update='none'``.
         """
         if level_shapes is None:
             level_shapes = spatial_shapes.tolist()
-        if len(level_shapes) != self.num_levels:
-            raise ValueError(f'spatial_shapes must hold {self.num_levels} levels, got {len(level_shapes)}')
-        split = sum(height * width for height, width in level_shapes[: self.num_low_levels])
-        reference_points = self.get_encoder_reference_points(level_shapes, valid_ratios, device=query.device)
-        attention_kwargs = dict(
+        parts = self.token_parts(level_shapes)
+        if reference_points is None:
+            reference_points = self.get_encoder_reference_points(level_shapes, valid_ratios, device=query.device)
+        inputs = dict(
+            query_pos=query_pos,
+            reference_points=reference_points,
             key_padding_mask=key_padding_mask,
             spatial_shapes=spatial_shapes,
             level_start_index=level_start_index,
             valid_ratios=valid_ratios,
             **kwargs,
         )
+        for index in range(self.num_layers):
+            query = self.update_tokens(index, query, parts, in_place=index > 0, **inputs)
+        return query[:, parts.high] if self.drops_low_levels else query
 
-        for index, layer in enumerate(self.layers):
-            start, end = self._query_range(index, split, query.shape[1])
-            low_level, high_level = self._forward_layer(
-                index,
-                layer,
-                query=query[:, start:end],
-                query_pos=query_pos[:, start:end],
-                value=query,
-                reference_points=reference_points[:, start:end],
-                num_low_level_queries=max(split - start, 0),
-                **attention_kwargs,
-            )
-            query = replace_levels(query, split, low_level, high_level, in_place=index > 0)
-        return query[:, split:] if self.drops_low_levels else query
+    def token_parts(self, level_shapes: Sequence[Tuple[int, int]]) -> TokenParts:
+        """Where low-level and high-level tokens are.
 
-    def _query_range(self, index: int, split: int, num_tokens: int) -> Tuple[int, int]:
-        """First and last token, exclusive, that layer ``index`` updates."""
-        if not self._closes_block(index):
-            return split, num_tokens
-        return 0, split if self.low_level_update == 'sequential' else num_tokens
+        Args:
+            level_shapes (sequence[tuple[int, int]]): (H_l, W_l) of each level.
 
-    def _forward_layer(self, index: int, layer: LiteEncoderLayer, **inputs) -> List[Optional[Tensor]]:
+        Raises:
+            ValueError: If the number of levels is not that of the encoder.
+        """
+        if len(level_shapes) != self.num_levels:
+            raise ValueError(f'spatial_shapes must hold {self.num_levels} levels, got {len(level_shapes)}')
+        sizes = [height * width for height, width in level_shapes]
+        num_first = self.num_low_levels if self.low_levels_first else self.num_levels - self.num_low_levels
+        first, second = slice(0, sum(sizes[:num_first])), slice(sum(sizes[:num_first]), sum(sizes))
+        return TokenParts(low=first, high=second) if self.low_levels_first else TokenParts(low=second, high=first)
+
+    def update_tokens(
+        self,
+        index: int,
+        query: Tensor,
+        parts: TokenParts,
+        query_pos: Tensor,
+        reference_points: Tensor,
+        in_place: bool = False,
+        **kwargs,
+    ) -> Tensor:
+        """Let layer ``index`` update its part of the tokens.
+
+        Args:
+            index (int): Index of the layer.
+            query (Tensor): All tokens, (bs, num_value, dim).
+            parts (TokenParts): Where low-level and high-level tokens are.
+            query_pos (Tensor): Positional and level embedding, (bs, num_value, dim).
+            reference_points (Tensor): (bs, num_value, num_levels, 2).
+            in_place (bool): Whether ``query`` may be overwritten where no gradient is wanted. Defaults to False.
+            kwargs: What the layer needs for attention.
+
+        Returns:
+            Tensor: All tokens, (bs, num_value, dim).
+        """
+        part = self._updated_part(index, parts)
+        layer = self.layers[index]
+        inputs = dict(
+            query=query[:, part],
+            query_pos=query_pos[:, part],
+            value=query,
+            reference_points=reference_points[:, part],
+            parts=parts,
+            **kwargs,
+        )
         if index < self.num_cp and torch.is_grad_enabled():
-            return checkpoint(layer, **inputs, use_reentrant=False)
-        return layer(**inputs)
+            updated = checkpoint(layer, **inputs, use_reentrant=False)
+        else:
+            updated = layer(**inputs)
+        return replace_tokens(query, part, updated, in_place)
+
+    def _updated_part(self, index: int, parts: TokenParts) -> slice:
+        """The tokens that layer ``index`` updates."""
+        if not self._closes_block(index):
+            return parts.high
+        if self.low_level_update == 'sequential':
+            return parts.low
+        return slice(0, max(parts.low.stop, parts.high.stop))

@@ -1,6 +1,6 @@
 """One layer of the interleaved encoder."""
 
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -9,6 +9,13 @@ from mmdet.models.layers import DeformableDetrTransformerEncoderLayer
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor
+
+
+class TokenParts(NamedTuple):
+    """Where the low-level and the high-level tokens are among the tokens of all levels."""
+
+    low: slice
+    high: slice
 
 
 class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
@@ -50,21 +57,22 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
         query_pos: Tensor,
         value: Tensor,
         key_padding_mask: Optional[Tensor],
-        num_low_level_queries: int = 0,
+        parts: Optional[TokenParts] = None,
         **kwargs,
-    ) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    ) -> Tensor:
         """Update the queries.
 
         Args:
-            query (Tensor): Tokens to update, low-level ones first, (bs, num_queries, dim).
+            query (Tensor): Tokens to update, (bs, num_queries, dim).
             query_pos (Tensor): Positional and level embedding of the queries, (bs, num_queries, dim).
             value (Tensor): All tokens, (bs, num_value, dim).
             key_padding_mask (Tensor, optional): True at padded tokens, (bs, num_value).
-            num_low_level_queries (int): How many of the queries are low-level tokens. Defaults to 0.
+            parts (TokenParts, optional): Where low-level and high-level tokens are among the queries. Needed by a
+                layer that updates both. Defaults to None.
             kwargs: ``reference_points``, ``spatial_shapes`` and ``level_start_index`` for the attention.
 
         Returns:
-            tuple[Tensor | None, Tensor | None]: Updated low-level and high-level tokens, None where there are none.
+            Tensor: Updated tokens, (bs, num_queries, dim).
         """
         query = self.self_attn(
             query=query,
@@ -75,38 +83,31 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
             **kwargs,
         )
         query = self.norms[0](query)
-        low_level = high_level = None
-        if self.low_level_ffn_channels is not None:
-            low_level = self.low_level_norm(self.low_level_ffn(query[:, :num_low_level_queries]))
-        if self.updates_high_level:
-            high_level = self.norms[1](self.ffn(query[:, num_low_level_queries:]))
-        return low_level, high_level
+        if self.low_level_ffn_channels is None:
+            return self.norms[1](self.ffn(query))
+        if not self.updates_high_level:
+            return self.low_level_norm(self.low_level_ffn(query))
+        low_level = self.low_level_norm(self.low_level_ffn(query[:, parts.low]))
+        high_level = self.norms[1](self.ffn(query[:, parts.high]))
+        return torch.cat([low_level, high_level] if parts.low.start == 0 else [high_level, low_level], dim=1)
 
 
-def replace_levels(
-    tokens: Tensor, split: int, low_level: Optional[Tensor], high_level: Optional[Tensor], in_place: bool
-) -> Tensor:
+def replace_tokens(tokens: Tensor, part: slice, updated: Tensor, in_place: bool) -> Tensor:
     """Put updated tokens in the place of their former state.
 
     Args:
         tokens (Tensor): All tokens, (bs, num_value, dim).
-        split (int): Number of low-level tokens, which come first.
-        low_level (Tensor, optional): Updated low-level tokens, None to keep them.
-        high_level (Tensor, optional): Updated high-level tokens, None to keep them.
+        part (slice): Which of them were updated.
+        updated (Tensor): These tokens, (bs, num_updated, dim).
         in_place (bool): Whether ``tokens`` may be overwritten where no gradient is wanted. Most layers update a
             quarter of the tokens or less: the others then need not be copied.
 
     Returns:
         Tensor: All tokens, (bs, num_value, dim).
     """
-    if split == 0:
-        return high_level
+    if updated.shape[1] == tokens.shape[1]:
+        return updated
     if in_place and not torch.is_grad_enabled():
-        if low_level is not None:
-            tokens[:, :split] = low_level
-        if high_level is not None:
-            tokens[:, split:] = high_level
+        tokens[:, part] = updated
         return tokens
-    low_level = tokens[:, :split] if low_level is None else low_level
-    high_level = tokens[:, split:] if high_level is None else high_level
-    return torch.cat([low_level, high_level], dim=1)
+    return torch.cat([tokens[:, : part.start], updated, tokens[:, part.stop :]], dim=1)

@@ -13,13 +13,14 @@ from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncod
 HOSTS = {
     'lite_ddq_detr/lite-ddq-detr_h3l1-2p1x3_r50_8xb2-12e_coco.py': 'DDQDETR',
     'lite_deformable_detr/lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco.py': 'DeformableDETR',
+    'lite_grounding_dino/lite-grounding-dino_h3l1-2p1x3_r50_8xb2-12e_coco.py': 'GroundingDINO',
     'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py': 'DINO',
     'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py': 'HDETR',
 }
 SMALL = dict(
     backbone=dict(depth=18, frozen_stages=-1),
     neck=dict(in_channels=[128, 256, 512]),
-    encoder=dict(num_layers=2, num_blocks=1, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=64))),
+    encoder=dict(num_layers=2, num_blocks=1, num_cp=-1, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=64))),
     decoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=64))),
 )
 

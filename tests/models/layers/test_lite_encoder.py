@@ -217,6 +217,35 @@ def test_activation_checkpointing(low_level_update):
         torch.testing.assert_close(parameter.grad, expected.grad)
 
 
+@pytest.mark.parametrize('low_level_update', ['joint', 'sequential', 'none'])
+def test_levels_from_low_to_high_resolution(low_level_update):
+    """With the levels of inputs and parameters reversed, the outputs are the same, reversed."""
+    options = dict(num_layers=4, num_blocks=2, num_low_levels=1, low_level_update=low_level_update)
+    encoder = build(**options)
+    backwards = build(low_levels_first=False, **options)
+    state = encoder.state_dict()
+    for name in state:
+        if 'sampling_offsets' in name:
+            state[name] = state[name].unflatten(0, (4, 3, 2, 2)).flip(1).flatten(0, 3)
+    backwards.load_state_dict(state)
+    args = inputs()
+    sizes = args['spatial_shapes'].prod(1).tolist()
+
+    def reverse(tokens, sizes=sizes):
+        return torch.cat(tokens.split(sizes, 1)[::-1], 1)
+
+    reversed_args = {
+        **{key: reverse(args[key]) for key in ('query', 'query_pos', 'key_padding_mask')},
+        'spatial_shapes': args['spatial_shapes'].flip(0),
+        'valid_ratios': args['valid_ratios'].flip(1),
+        'level_start_index': torch.tensor([0, sizes[2], sizes[2] + sizes[1]]),
+    }
+    expected = encoder(**args)
+    memory = backwards(**reversed_args)
+    expected = reverse(expected, sizes[1:] if low_level_update == 'none' else sizes)
+    torch.testing.assert_close(memory, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_level_shapes_spare_reading_the_device():
     encoder = build(num_layers=2, num_blocks=1)
     args = inputs()
