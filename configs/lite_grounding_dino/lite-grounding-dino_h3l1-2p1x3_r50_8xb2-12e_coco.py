@@ -1,6 +1,6 @@
 """Lite-Grounding-DINO H3L1-(2+1)x3 from scratch on COCO; not in the paper. The canonical config of the family.
 
-Needs ``pip install transformers`` for the text encoder, BERT.
+Needs ``pip install 'transformers<5'`` for the text encoder, BERT.
 """
 
 _base_ = 'mmdet::grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py'
