@@ -8,8 +8,6 @@ import lite_detr_mmdet  # noqa: F401
 
 CONFIG = 'lite_grounding_dino/lite-grounding-dino_h3l1-2p1x3_r50_8xb2-12e_coco.py'
 SMALL = dict(
-    backbone=dict(depth=18),
-    neck=dict(in_channels=[128, 256, 512]),
     encoder=dict(num_layers=2, num_blocks=1, num_cp=2),
     decoder=dict(num_layers=2),
 )

@@ -18,8 +18,7 @@ HOSTS = {
     'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py': 'HDETR',
 }
 SMALL = dict(
-    backbone=dict(depth=18, frozen_stages=-1),
-    neck=dict(in_channels=[128, 256, 512]),
+    backbone=dict(frozen_stages=-1),
     encoder=dict(num_layers=2, num_blocks=1, num_cp=-1, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=64))),
     decoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=64))),
 )

@@ -14,12 +14,9 @@ CONFIG = 'lite_mask2former/lite-mask2former_h2l1-2p1x3_r50_8xb2-lsj-50e_coco.py'
 @pytest.fixture
 def model_cfg(tiny_config):
     cfg = tiny_config(CONFIG)
-    head = dict(
-        in_channels=[64, 128, 256, 512],
-        pixel_decoder=dict(encoder=dict(num_layers=2, num_blocks=1)),
-        transformer_decoder=dict(num_layers=3),
-    )
-    cfg.merge_from_dict(dict(model=dict(backbone=dict(depth=18), panoptic_head=head)))
+    pixel_decoder = dict(encoder=dict(num_layers=2, num_blocks=1))
+    head = dict(pixel_decoder=pixel_decoder, transformer_decoder=dict(num_layers=3))
+    cfg.merge_from_dict(dict(model=dict(panoptic_head=head)))
     return cfg.model
 
 
