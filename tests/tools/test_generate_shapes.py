@@ -48,6 +48,22 @@ def test_second_call_does_nothing_and_other_settings_are_refused(run_tool, tmp_p
     assert {path: path.stat().st_mtime_ns for path in root.rglob('*')} == before
 
 
+def test_set_of_an_earlier_version_is_known(run_tool, tmp_path):
+    root = tmp_path / 'set'
+    generate(run_tool, root)
+    settings = json.loads((root / 'settings.json').read_text())
+    for name in ('shares', 'smallest'):
+        del settings[name]
+    (root / 'settings.json').write_text(json.dumps(settings))
+    assert 'holds this set already' in generate(run_tool, root).output
+
+
+def test_number_of_processes_changes_nothing(run_tool, tmp_path):
+    generate(run_tool, tmp_path / 'one')
+    generate(run_tool, tmp_path / 'two', '--jobs', 2)
+    assert content(tmp_path / 'one') == content(tmp_path / 'two')
+
+
 def test_folder_of_somebody_else_is_left_alone(run_tool, tmp_path):
     (tmp_path / 'thesis.txt').write_text('precious')
     result = generate(run_tool, tmp_path, check=False)
@@ -63,10 +79,15 @@ def test_interrupted_run_starts_again(run_tool, tmp_path):
     assert cv2.imread(str(tmp_path / 'set' / 'train' / '000000.png')).shape == (48, 48, 3)
 
 
-@pytest.mark.parametrize('option', ['--num-train', '--num-val', '--max-objects', '--size'])
+@pytest.mark.parametrize('option', ['--num-train', '--num-val', '--max-objects', '--size', '--smallest', '--jobs'])
 def test_bad_numbers(error_of_tool, tmp_path, option):
     assert f'{option} must be at least' in error_of_tool(SCRIPT, tmp_path / 'set', option, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_sizes(error_of_tool, tmp_path):
+    assert '--shares must be three shares' in error_of_tool(SCRIPT, tmp_path, '--shares', 0.5, 0.5, 0.5)
+    assert '--smallest must be at most 31, got 32' in error_of_tool(SCRIPT, tmp_path, '--smallest', 32)
 
 
 def test_annotations_are_coco(shapes, module):
@@ -120,3 +141,13 @@ def test_objects_of_all_sizes_and_classes(module):
     sides = np.array(sides)
     assert labels == {1, 2, 3} and max(counts) >= 5 and min(counts) == 1
     assert (sides < 32).mean() > 0.3 and ((sides > 32) & (sides < 96)).mean() > 0.2 and (sides > 96).sum() >= 3
+
+
+def test_many_small_objects(module):
+    sides = []
+    for seed in range(10):
+        _, objects = module.draw_image(np.random.default_rng(seed), 256, 24, shares=(0.75, 0.2, 0.05), smallest=8)
+        sides += [max(item['bbox'][2:]) for item in objects]
+    sides = np.array(sides)
+    assert len(sides) > 60 and 7.5 < sides.min() < 14
+    assert (sides < 32).mean() > 0.6 and (sides > 96).any()

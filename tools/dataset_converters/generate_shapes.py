@@ -6,12 +6,20 @@ class, lie over one another on noisy backgrounds, among lines and arcs that belo
 exact outlines; pixels are drawn up to one pixel, half of one on average, beyond them.
 
     python tools/dataset_converters/generate_shapes.py data/shapes --num-train 1000 --num-val 150
+
+A larger set of many small objects:
+
+    python tools/dataset_converters/generate_shapes.py data/small_shapes --num-train 20000 --num-val 1000 \
+        --size 256 --max-objects 24 --shares 0.75 0.2 0.05 --smallest 8 --jobs 16
 """
 
 import argparse
 import json
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -22,6 +30,9 @@ from tqdm import tqdm
 CLASSES = ('disc', 'rectangle', 'triangle')
 # Share of the objects and range of the longer side in pixels; the bounds lie around COCO's 32**2 and 96**2.
 SIZES = dict(small=(0.4, 14, 31), medium=(0.45, 34, 80), large=(0.15, 98, 122))
+# Settings that sets of earlier versions do not name.
+DEFAULT_SHARES = tuple(share for share, _, _ in SIZES.values())
+DEFAULT_SMALLEST = SIZES['small'][1]
 MAX_OVERLAP = 0.5  # share of the smaller of two boxes that the other one may cover
 SUBPIXEL_BITS = 4  # OpenCV draws at fractions of 1 / 2**4 pixel
 
@@ -76,21 +87,29 @@ def overlap(box: np.ndarray, others: List[np.ndarray]) -> float:
     return max(shares)
 
 
-def draw_image(rng: np.random.Generator, size: int, max_objects: int) -> Tuple[np.ndarray, List[Dict]]:
+def draw_image(
+    rng: np.random.Generator,
+    size: int,
+    max_objects: int,
+    shares: Tuple[float, float, float] = DEFAULT_SHARES,
+    smallest: int = DEFAULT_SMALLEST,
+) -> Tuple[np.ndarray, List[Dict]]:
     """Draw one image.
 
     Args:
         rng (np.random.Generator): Source of everything random.
         size (int): Height and width in pixels.
         max_objects (int): Highest number of objects.
+        shares (tuple[float, float, float]): Shares of small, medium and large objects; their sum is 1.
+        smallest (int): Least longer side of a small object in pixels.
 
     Returns:
         tuple[np.ndarray, list[dict]]: The image, (size, size, 3) in uint8, and its objects with ``category_id`` and
         ``bbox`` (x, y, w, h) in pixels.
     """
     image = draw_background(rng, size)
-    shares = np.array([share for share, _, _ in SIZES.values()])
     ranges = [bounds for _, *bounds in SIZES.values()]
+    ranges[0] = [smallest, ranges[0][1]]
     wanted = rng.integers(1, max_objects + 1)
     # Large first, so that small objects lie on large ones and not under them.
     sides = sorted((rng.uniform(*ranges[rng.choice(len(ranges), p=shares)]) for _ in range(wanted)), reverse=True)
@@ -118,17 +137,25 @@ def draw_image(rng: np.random.Generator, size: int, max_objects: int) -> Tuple[n
     return image.clip(0, 255).astype(np.uint8), objects
 
 
-def generate_split(root: Path, split: str, num_images: int, seed: int, size: int, max_objects: int) -> None:
+def write_image(index: int, folder: Path, seed: int, size: int, **settings) -> List[Dict]:
+    """Draw the image of a number and write it; return its objects."""
+    stream = sum(map(ord, folder.name))  # splits of one seed differ
+    image, objects = draw_image(np.random.default_rng([seed, stream, index]), size, **settings)
+    cv2.imwrite(str(folder / f'{index:06d}.png'), image)
+    return objects
+
+
+def generate_split(root: Path, split: str, num_images: int, size: int, jobs: int, **settings) -> None:
     """Write ``root/split/*.png`` and ``root/annotations/split.json``."""
     (root / split).mkdir(parents=True)
     (root / 'annotations').mkdir(exist_ok=True)
     images, annotations = [], []
-    stream = sum(map(ord, split))  # splits of one seed differ
-    for index in tqdm(range(num_images), desc=f'generate {split}', mininterval=1):
-        image, objects = draw_image(np.random.default_rng([seed, stream, index]), size, max_objects)
-        file_name = f'{index:06d}.png'
-        cv2.imwrite(str(root / split / file_name), image)
-        images.append(dict(id=index, file_name=file_name, height=size, width=size))
+    write = partial(write_image, folder=root / split, size=size, **settings)
+    with ProcessPoolExecutor(jobs) if jobs > 1 else nullcontext() as pool:
+        results = pool.map(write, range(num_images), chunksize=16) if pool else map(write, range(num_images))
+        contents = list(tqdm(results, desc=f'generate {split}', total=num_images, mininterval=1))
+    for index, objects in enumerate(contents):
+        images.append(dict(id=index, file_name=f'{index:06d}.png', height=size, width=size))
         for item in objects:
             area = item['bbox'][2] * item['bbox'][3]
             annotations.append(dict(id=len(annotations) + 1, image_id=index, iscrowd=0, area=area, **item))
@@ -144,9 +171,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-val', type=int, default=150, help='validation images (default: %(default)s)')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels (default: %(default)s)')
     parser.add_argument('--max-objects', type=int, default=6, help='most objects in an image (default: %(default)s)')
+    parser.add_argument(
+        '--shares',
+        type=float,
+        nargs=3,
+        default=DEFAULT_SHARES,
+        metavar=('SMALL', 'MEDIUM', 'LARGE'),
+        help='shares of small, medium and large objects (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--smallest', type=int, default=DEFAULT_SMALLEST, help='least side of small objects (default: %(default)s)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='same seed, same set (default: %(default)s)')
+    parser.add_argument('--jobs', type=int, default=1, help='processes that draw (default: %(default)s)')
     args = parser.parse_args()
-    for name, lowest in dict(num_train=1, num_val=1, size=32, max_objects=1, seed=0).items():
+    if min(args.shares) < 0 or abs(sum(args.shares) - 1) > 1e-6:
+        parser.error(f'--shares must be three shares whose sum is 1, got {args.shares}')
+    if args.smallest > SIZES['small'][2]:
+        parser.error(f'--smallest must be at most {SIZES["small"][2]}, got {args.smallest}')
+    for name, lowest in dict(num_train=1, num_val=1, size=32, max_objects=1, smallest=4, seed=0, jobs=1).items():
         if getattr(args, name) < lowest:
             parser.error(f'--{name.replace("_", "-")} must be at least {lowest}, got {getattr(args, name)}')
     return args
@@ -154,22 +197,34 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    settings = {name: value for name, value in vars(args).items() if name != 'root'}
+    settings = {name: value for name, value in vars(args).items() if name not in ('root', 'jobs')}
+    settings['shares'] = list(args.shares)
     marker = args.root / 'settings.json'
     if args.root.exists() and any(args.root.iterdir()):
-        if marker.exists() and json.loads(marker.read_text()) == settings:
+        known = dict(shares=list(DEFAULT_SHARES), smallest=DEFAULT_SMALLEST)
+        if marker.exists() and {**known, **json.loads(marker.read_text())} == settings:
             print(f'{args.root} holds this set already')
             return
         raise SystemExit(f'{args.root} is not empty and holds something else: remove it or name another folder')
     # Written aside and moved at the end, so that an interrupted run leaves no half of a set.
-    partial = args.root.with_name(args.root.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = args.root.with_name(args.root.name + '.partial')
+    shutil.rmtree(unfinished, ignore_errors=True)
     for split, num_images in (('train', args.num_train), ('val', args.num_val)):
-        generate_split(partial, split, num_images, args.seed, args.size, args.max_objects)
-    (partial / 'settings.json').write_text(json.dumps(settings))
+        generate_split(
+            unfinished,
+            split,
+            num_images,
+            size=args.size,
+            jobs=args.jobs,
+            seed=args.seed,
+            max_objects=args.max_objects,
+            shares=args.shares,
+            smallest=args.smallest,
+        )
+    (unfinished / 'settings.json').write_text(json.dumps(settings))
     if args.root.exists():
         args.root.rmdir()
-    os.replace(partial, args.root)
+    os.replace(unfinished, args.root)
     print(f'wrote {args.num_train} training and {args.num_val} validation images to {args.root}')
 
 
