@@ -75,22 +75,49 @@ def mmcv(
 
     The weights are a part of the queries, so that the gradient reaches them.
     """
-    from mmcv.ops.multi_scale_deform_attn import (
-        MultiScaleDeformableAttnFunction,
-        multi_scale_deformable_attn_pytorch,
-    )
-
     arguments = dict(
         spatial_shapes=spatial_shapes, reference_points=reference_points, sampling_offsets=sampling_offsets
     )
     locations = get_sampling_locations(arguments)
     num_levels, num_points = sampling_offsets.shape[3:5]
     weights = query[..., : num_levels * num_points].softmax(-1).unflatten(-1, (num_levels, num_points))
-    if value.is_cuda:
-        return MultiScaleDeformableAttnFunction.apply(
-            value, spatial_shapes, level_start_index, locations.to(value.dtype), weights, 64
-        )
-    return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations.to(value.dtype), weights)
+    if not value.is_cuda:
+        from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations.to(value.dtype), weights)
+    # Its kernels know no bfloat16: what a user of bfloat16 has to do is to go over float32.
+    dtype = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
+    step = math.gcd(len(value), 64)
+    output = find_mmcv_function()(
+        value.to(dtype), spatial_shapes, level_start_index, locations.to(dtype), weights.to(dtype), step
+    )
+    return output.to(value.dtype)
+
+
+class MMCVFunction(torch.autograd.Function):
+    """Calls the two operators of mmcv that tools/dev/build_mmcv_op.py compiles alone."""
+
+    @staticmethod
+    def forward(ctx, value, spatial_shapes, level_start_index, locations, weights, step) -> Tensor:
+        ctx.step = step
+        ctx.save_for_backward(value, spatial_shapes, level_start_index, locations, weights)
+        return torch.ops.mmcv_alone.forward(value, spatial_shapes, level_start_index, locations, weights, step)
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> tuple:
+        value, _, _, locations, weights = ctx.saved_tensors
+        grads = [torch.zeros_like(tensor) for tensor in (value, locations, weights)]
+        torch.ops.mmcv_alone.backward(*ctx.saved_tensors, grad_output.contiguous(), *grads, ctx.step)
+        return grads[0], None, None, *grads[1:], None
+
+
+def find_mmcv_function() -> Callable[..., Tensor]:
+    """mmcv's operator, compiled alone where that library is loaded, else that of the installed mmcv."""
+    if hasattr(torch.ops.mmcv_alone, 'forward'):
+        return MMCVFunction.apply
+    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+
+    return MultiScaleDeformableAttnFunction.apply
 
 
 FORMS: Dict[str, Callable[..., Tensor]] = dict(fused=fused, released=released, sample_once=sample_once, mmcv=mmcv)

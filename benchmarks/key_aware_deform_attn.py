@@ -2,12 +2,14 @@
 
     python benchmarks/key_aware_deform_attn.py                       # CPU, float32, batch 1, glibc as it is
     python benchmarks/key_aware_deform_attn.py --keep-pages          # the same with an allocator that keeps its pages
-    python benchmarks/key_aware_deform_attn.py --device cuda --dtypes float32 float16 bfloat16 --batch-sizes 1 2 16
+    python benchmarks/key_aware_deform_attn.py --device cuda --dtypes float32 float16 bfloat16 --batch-sizes 1 2 16 \\
+        --passes forward backward --repeats 20 --limits benchmarks/results/gpu/limits.json
 
 Each round runs every form once, in an order that changes; medians over the rounds and their ratios are reported, so
 that other work on the machine strikes all forms alike. Two floors are measured in the same rounds: `copy`, a copy of
 as many bytes as the forward pass must read and write at least once, and `gather`, torch's embedding_bag over the rows
-of the same samples with given indices and weights (in float32): the weighted sum without the attention.
+of the same samples with given indices and weights (in float32): the weighted sum without the attention. With
+`--limits`, the floors of a GPU follow from the rates that gpu_limits.py measured.
 """
 
 import argparse
@@ -15,14 +17,15 @@ import itertools
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
 from environment import describe_environment, keep_pages
+from floors import floor_seconds
 from forms import FORMS
+from timing import measure_peak_bytes, measure_seconds
 from torch import Tensor
 
 RESULTS = Path(__file__).resolve().parent / 'results'
@@ -106,9 +109,9 @@ def make_copy_floor(arguments: Dict[str, Tensor]) -> Callable[[], Tensor]:
     return lambda: target.copy_(source)
 
 
-def make_run(form: Callable[..., Tensor], arguments: Dict[str, Tensor], backward: bool) -> Callable[[], None]:
-    """One pass of a form."""
-    if not backward:
+def make_run(form: Callable[..., Tensor], arguments: Dict[str, Tensor], passes: str) -> Callable[[], None]:
+    """One pass of a form: 'forward', 'backward' alone, or 'forward+backward'."""
+    if passes == 'forward':
 
         def run_forward() -> None:
             with torch.no_grad():
@@ -121,71 +124,38 @@ def make_run(form: Callable[..., Tensor], arguments: Dict[str, Tensor], backward
     for name in names:
         arguments[name] = arguments[name].detach().requires_grad_()
     grad_output = torch.randn_like(arguments['query']).flatten(2)
+    saved = form(**arguments) if passes == 'backward' else None
 
     def run() -> None:
-        output = form(**arguments)
-        torch.autograd.grad(output, [arguments[name] for name in names], grad_output.to(output.dtype))
+        output = form(**arguments) if saved is None else saved
+        inputs = [arguments[name] for name in names]
+        torch.autograd.grad(output, inputs, grad_output.to(output.dtype), retain_graph=saved is not None)
 
     return run
 
 
-def measure_seconds(run: Callable[[], None], device: str) -> float:
-    """Wall-clock seconds on the CPU, seconds between two events on a GPU."""
-    if device == 'cpu':
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    begin.record()
-    run()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1000
-
-
-def measure_peak_bytes(run: Callable[[], None], device: str) -> int:
-    """Largest sum of what torch has allocated at once during a run, beyond what was there before."""
-    if device != 'cpu':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
-    peak = current = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        current += event.nbytes()
-        peak = max(peak, current)
-    return peak
-
-
 def benchmark_case(
-    arguments: Dict[str, Tensor], backward: bool, forms: List[str], device: str, repeats: int
+    arguments: Dict[str, Tensor], passes: str, forms: List[str], device: str, repeats: int, flush: bool = False
 ) -> Dict[str, dict]:
     """Median and minimum seconds, and peak bytes, of each form; floors have no memory."""
-    runs = {name: make_run(FORMS[name], arguments, backward) for name in forms}
-    peaks = {}
-    for name, run in list(runs.items()):
+    runs, peaks = {}, {}
+    for name in forms:
         try:
+            run = make_run(FORMS[name], arguments, passes)
             run()
             peaks[name] = measure_peak_bytes(run, device)
-        except (RuntimeError, ImportError) as error:  # a form that lacks a dtype, or mmcv
+        except (RuntimeError, ImportError) as error:  # a form that lacks a dtype, memory, or mmcv
             print(f'  {name} does not run: {error}', file=sys.stderr)
-            del runs[name]
-    if not backward:
+            continue
+        runs[name] = run
+    if passes == 'forward':
         runs['copy'] = make_copy_floor(arguments)
         runs['gather'] = make_gather_floor(arguments)
     seconds = {name: [] for name in runs}
     order = list(runs)
     for index in range(repeats + 1):  # the first round warms up
         for name in order:
-            elapsed = measure_seconds(runs[name], device)
+            elapsed = measure_seconds(runs[name], device, flush)
             if index > 0:
                 seconds[name].append(elapsed)
         order = order[1:] + order[:1]
@@ -219,6 +189,12 @@ def format_markdown(environment: dict, cases: List[dict]) -> str:
         for floor in ('copy', 'gather'):
             if floor in results:
                 lines += ['', f'Fraction of the {floor} floor: {results[floor]["median_s"] / fastest:.2f}']
+        if case.get('floors'):
+            least = ', '.join(f'{name} {seconds * 1e6:.1f} us' for name, seconds in case['floors'].items())
+            lines += [
+                '',
+                f'From the rates of this GPU: {least}; fused reaches {case["floors"]["floor"] / fastest:.0%}',
+            ]
     return '\n'.join(lines) + '\n'
 
 
@@ -231,13 +207,19 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         '--dtypes', nargs='+', choices=('float64', 'float32', 'float16', 'bfloat16'), default=['float32']
     )
     parser.add_argument(
-        '--passes', nargs='+', choices=('forward', 'forward+backward'), default=['forward', 'forward+backward']
+        '--passes',
+        nargs='+',
+        choices=('forward', 'backward', 'forward+backward'),
+        default=['forward', 'forward+backward'],
     )
     parser.add_argument('--offsets', nargs='+', choices=('init', 'random'), default=['init', 'random'])
     parser.add_argument('--forms', nargs='+', choices=tuple(FORMS), default=list(FORMS))
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument('--threads', type=int, help='CPU threads of torch')
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
+    parser.add_argument('--flush', action='store_true', help='empty the caches of the GPU before every call')
+    parser.add_argument('--limits', type=Path, help='JSON of gpu_limits.py, for the floors of a GPU')
+    parser.add_argument('--mmcv-library', type=Path, help="mmcv's operator alone, of tools/dev/build_mmcv_op.py")
     parser.add_argument('--quick', action='store_true', help='toy sizes and one round, to try the script')
     parser.add_argument('--out', type=Path, help='path without suffix of the .json and .md to write')
     return parser.parse_args(arguments)
@@ -251,7 +233,12 @@ def main() -> None:
         keep_pages()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.mmcv_library:
+        torch.ops.load_library(str(args.mmcv_library))
+    rates = json.loads(args.limits.read_text())['rates'] if args.limits else None
     environment = describe_environment(args.device)
+    if args.device != 'cpu':
+        environment['cache'] = 'flushed before every call' if args.flush else 'as the call before left it'
     cases = []
     for queries, bs, dtype, passes, offsets in itertools.product(
         args.queries, args.batch_sizes, args.dtypes, args.passes, args.offsets
@@ -260,15 +247,18 @@ def main() -> None:
             bs, queries, getattr(torch, dtype), args.device, QUICK_SHAPES if args.quick else SHAPES, offsets
         )
         results = benchmark_case(
-            arguments, passes != 'forward', args.forms, args.device, 1 if args.quick else args.repeats
+            arguments, passes, args.forms, args.device, 1 if args.quick else args.repeats, args.flush
         )
-        cases.append(dict(queries=queries, bs=bs, dtype=dtype, passes=passes, offsets=offsets, results=results))
+        case = dict(queries=queries, bs=bs, dtype=dtype, passes=passes, offsets=offsets, results=results)
+        if rates and passes != 'forward+backward':
+            case['floors'] = floor_seconds(arguments, passes, rates)
+        cases.append(case)
         print(format_markdown({}, cases[-1:]).split('\n', 2)[2], flush=True)
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        report = dict(environment=environment, cases=cases)
-        args.out.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
-        args.out.with_suffix('.md').write_text(format_markdown(environment, cases))
+        if args.out is not None:  # after each case: what was measured stays, whatever happens to the next one
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            report = dict(environment=environment, cases=cases)
+            args.out.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
+            args.out.with_suffix('.md').write_text(format_markdown(environment, cases))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,112 @@
+"""What is compared: detectors that differ in encoder and attention alone, on one backbone and one schedule.
+
+The models follow the rows of Tables 1, 4 and 5 of the paper; data and recipe are small enough for hours, not days.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Optional
+
+from mmengine.config import Config
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'lite_dino'
+BASE = CONFIGS / 'dino-4scale_r18_1xb4-12e_shapes.py'
+BCCD = CONFIGS / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_bccd.py'
+BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
+
+
+def lite(attention: str = 'KeyAwareDeformableAttention', **encoder) -> dict:
+    """Settings of Lite-DINO H3L1-(2+1)x3, those of the encoder overridden by ``encoder``."""
+    return dict(
+        type='LiteDINO',
+        encoder={
+            **dict(type='LiteEncoder', num_blocks=3, num_low_levels=1),
+            **dict(layer_cfg=dict(self_attn_cfg=dict(type=attention))),
+            **encoder,
+        },
+        decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type=attention))),
+    )
+
+
+# Settings of ``model`` beyond those of DINO with four levels, in the order of importance.
+MODELS = {
+    BASELINE: dict(),
+    LITE: lite(),
+    SMALLER: dict(
+        num_feature_levels=3,
+        backbone=dict(out_indices=(2, 3)),
+        neck=dict(in_channels=[256, 512], num_outs=3),
+        encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=3))),
+        decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=3))),
+    ),
+    'lite-dino_h3l1-2p1x3-msda': lite('MultiScaleDeformableAttention'),
+    'lite-dino_h2l2-2p1x3': lite(num_low_levels=2),
+    'lite-dino_h3l1-6p1x1': lite(num_blocks=1),
+    'lite-dino_h3l1-2p1x3-seq': lite(num_layers=9, low_level_update='sequential'),
+}
+
+# One recipe for all models of a data set; ``size`` is the side of the generated images.
+RECIPES = dict(
+    shapes=dict(epochs=4, batch_size=16, lr=4e-4, num_queries=150, size=256),
+    bccd=dict(epochs=60, batch_size=8, lr=3e-4, num_queries=100),
+)
+
+
+def make_config(
+    dataset: str, model: str, seed: int, data_root: Optional[Path] = None, recipe: Optional[dict] = None
+) -> Config:
+    """Config of one training run.
+
+    Args:
+        dataset (str): 'shapes', what tools/dataset_converters/generate_shapes.py wrote, or 'bccd'.
+        model (str): A name of ``MODELS``.
+        seed (int): Seed of weights, order and augmentation.
+        data_root (Path, optional): Folder of the data; by default where the configs of ``configs/`` have it.
+        recipe (dict, optional): Overrides of ``RECIPES[dataset]``.
+
+    Returns:
+        Config: Evaluates once, after the last epoch.
+    """
+    recipe = {**RECIPES[dataset], **(recipe or {})}
+    if dataset == 'bccd' and data_root is not None:
+        os.environ['BCCD_ROOT'] = str(data_root)
+    cfg = Config.fromfile(BASE)
+    data = Config.fromfile(BCCD) if dataset == 'bccd' else cfg
+    for split in ('train', 'val', 'test'):
+        loader = data[f'{split}_dataloader']
+        loader.batch_size = recipe['batch_size']
+        cfg[f'{split}_dataloader'] = loader
+        if split != 'train':
+            cfg[f'{split}_evaluator'] = data[f'{split}_evaluator']
+        if dataset == 'shapes':
+            loader.dataset.pipeline[1].update(dict(scale=(recipe['size'],) * 2) if split != 'train' else {})
+            if data_root is not None:
+                loader.dataset.data_root = f'{data_root}/'
+                if split != 'train':
+                    cfg[f'{split}_evaluator'].ann_file = f'{data_root}/annotations/val.json'
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                num_queries=recipe['num_queries'],
+                test_cfg=dict(max_per_img=recipe['num_queries']),
+                encoder=dict(num_layers=6),
+            ),
+            optim_wrapper=dict(optimizer=dict(lr=recipe['lr'])),
+            train_cfg=dict(max_epochs=recipe['epochs'], val_interval=recipe['epochs']),
+            randomness=dict(seed=seed),
+            auto_scale_lr=dict(base_batch_size=recipe['batch_size']),
+        )
+    )
+    cfg.merge_from_dict(dict(model=MODELS[model]))
+    cosine = cfg.param_scheduler[-1]
+    cosine.end = cosine.T_max = recipe['epochs']
+    return cfg
+
+
+def fingerprint(cfg: Config) -> str:
+    """Short digest of what decides the result of a run, paths apart: results of other settings are not mixed in."""
+    parts = {name: cfg[name] for name in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')}
+    parts['batch_size'] = cfg.train_dataloader.batch_size
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
