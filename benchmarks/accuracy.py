@@ -25,7 +25,9 @@ from environment import describe_environment
 from mmengine.config import DictAction
 
 OUT = Path(__file__).resolve().parent / 'results' / 'accuracy'
-SETTINGS = dict(epochs=int, batch_size=int, lr=float, num_queries=int, size=int)  # of a recipe
+SETTINGS = dict(
+    epochs=int, parts=int, save_every=int, batch_size=int, lr=float, num_queries=int, size=int
+)  # of a recipe
 
 
 def order_runs(models: List[str], seeds: int, other_seeds: int) -> List[Tuple[str, int]]:
@@ -92,7 +94,7 @@ def train(args: argparse.Namespace) -> bool:
         recipe = {**RECIPES[args.dataset], **args.recipe, 'precision': 'amp' if args.amp else 'fp32'}
         measured = {name: environment[name] for name in ('commit', 'gpu', 'cpu', 'torch') if name in environment}
         records.append({**keys[run.name], 'metrics': values, 'recipe': recipe, **measured, 'seconds': run.seconds()})
-        print(f'{run.name}: done,', ', '.join(f'{name} {100 * value:.1f}' for name, value in values.items()))
+        print(f'{run.name}: done, AP {100 * values["AP"]:.1f}', flush=True)
         write_report(args.out, environment, records)
 
     return run_all(runs, args.parallel, args.time_limit, record)

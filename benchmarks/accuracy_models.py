@@ -47,10 +47,11 @@ MODELS = {
     'lite-dino_h3l1-2p1x3-seq': lite(num_layers=9, low_level_update='sequential'),
 }
 
-# One recipe for all models of a data set; ``size`` is the side of the generated images.
+# One recipe for all models of a data set. An epoch is one of ``parts`` parts of a pass over the data, a checkpoint is
+# written every ``save_every`` epochs, and ``size`` is the side of the generated images.
 RECIPES = dict(
-    shapes=dict(epochs=4, batch_size=16, lr=4e-4, num_queries=150, size=256),
-    bccd=dict(epochs=60, batch_size=8, lr=3e-4, num_queries=100),
+    shapes=dict(epochs=20, parts=10, save_every=1, batch_size=16, lr=4e-4, num_queries=150, size=256),
+    bccd=dict(epochs=60, parts=1, save_every=5, batch_size=8, lr=3e-4, num_queries=100),
 )
 
 
@@ -97,6 +98,9 @@ def make_config(
             train_cfg=dict(max_epochs=recipe['epochs'], val_interval=recipe['epochs']),
             randomness=dict(seed=seed),
             auto_scale_lr=dict(base_batch_size=recipe['batch_size']),
+            default_hooks=dict(checkpoint=dict(interval=recipe['save_every'])),
+            custom_imports=dict(imports=['lite_detr_mmdet', 'part_sampler']),
+            train_dataloader=dict(sampler=dict(_delete_=True, type='PartSampler', parts=recipe['parts'])),
         )
     )
     cfg.merge_from_dict(dict(model=MODELS[model]))
@@ -108,5 +112,5 @@ def make_config(
 def fingerprint(cfg: Config) -> str:
     """Short digest of what decides the result of a run, paths apart: results of other settings are not mixed in."""
     parts = {name: cfg[name] for name in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')}
-    parts['batch_size'] = cfg.train_dataloader.batch_size
+    parts['train_dataloader'] = [cfg.train_dataloader[name] for name in ('batch_size', 'sampler')]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]

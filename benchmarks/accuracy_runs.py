@@ -69,7 +69,8 @@ class Run:
         self.log = (self.folder / 'log.txt').open('a')
         # Several processes on one machine: each with one thread.
         environment = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', **os.environ}
-        environment['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+        folders = [str(ROOT), str(ROOT / 'benchmarks'), os.environ.get('PYTHONPATH')]
+        environment['PYTHONPATH'] = os.pathsep.join(filter(None, folders))
         self.process = subprocess.Popen(
             self.command(), cwd=ROOT, env=environment, stdout=self.log, stderr=self.log, start_new_session=True
         )

@@ -102,18 +102,13 @@ def main() -> None:
     environment = describe_environment('cuda')
     environment['l2_bytes'] = torch.cuda.get_device_properties(0).L2_cache_size
     lines = ['# Rates of a GPU', '', *(f'- {name}: {value}' for name, value in environment.items())]
-    lines += [
-        '',
-        '| what | TB/s |',
-        '| --- | --- |',
-        *(f'| {name} | {rate / 1e12:.2f} |' for name, rate in rates.items()),
-    ]
+    lines += ['', '| what | TB/s |', '| --- | --- |']
+    lines += [f'| {name} | {rate / 1e12:.2f} |' for name, rate in rates.items()]
     print('\n'.join(lines))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.with_suffix('.json').write_text(
-            json.dumps(dict(environment=environment, rates=rates), indent=1) + '\n'
-        )
+        report = dict(environment=environment, rates=rates)
+        args.out.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
         args.out.with_suffix('.md').write_text('\n'.join(lines) + '\n')
 
 

@@ -39,12 +39,8 @@ names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 def modules(monkeypatch):
     """The modules of the driver; those of ``benchmarks`` import each other by their bare names."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ('environment', 'accuracy_models', 'accuracy_runs', 'accuracy_report', 'accuracy')
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield SimpleNamespace(**{name.rpartition('_')[2]: importlib.import_module(name) for name in names})
-    for name in names:
-        sys.modules.pop(name, None)
+    names = ('accuracy_models', 'accuracy_runs', 'accuracy_report', 'accuracy', 'part_sampler')
+    return SimpleNamespace(**{name.rpartition('_')[2]: importlib.import_module(name) for name in names})
 
 
 @pytest.fixture
@@ -110,13 +106,14 @@ def test_nothing_else_differs(modules, dataset, tmp_path):
         rest['model']['decoder']['layer_cfg'].pop('cross_attn_cfg')
         return rest
 
-    recipe = dict(epochs=5, batch_size=3, lr=1e-3, num_queries=30)
+    recipe = dict(epochs=5, parts=2, batch_size=3, lr=1e-3, num_queries=30)
     names = list(modules.models.MODELS)[: None if dataset == 'shapes' else 2]
     configs = [modules.models.make_config(dataset, name, 7, tmp_path, recipe) for name in names]
     assert all(rest(cfg) == rest(configs[0]) for cfg in configs)
     assert len({modules.models.fingerprint(cfg) for cfg in configs}) == len(configs)
     cfg = configs[0]
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.param_scheduler[-1].T_max) == (5, 5, 5)
+    assert cfg.train_dataloader.sampler == dict(type='PartSampler', parts=2)
     assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 1e-3)
     assert (cfg.model.num_queries, cfg.randomness.seed) == (30, 7)
     for split in ('train', 'val', 'test'):
@@ -128,6 +125,22 @@ def test_nothing_else_differs(modules, dataset, tmp_path):
 def test_paths_do_not_change_the_fingerprint(modules, tmp_path):
     here, there = (modules.models.make_config('shapes', 'dino-4scale', 0, tmp_path / name) for name in 'ab')
     assert modules.models.fingerprint(here) == modules.models.fingerprint(there)
+
+
+def test_parts_of_a_pass(modules):
+    def epoch(number):
+        sampler.set_epoch(number)
+        indices = list(sampler)
+        assert len(indices) == len(sampler) == 3
+        return indices
+
+    sampler = modules.sampler.PartSampler(parts=3, dataset=range(11), seed=1)
+    first, second = [[epoch(number) for number in range(begin, begin + 3)] for begin in (0, 3)]
+    for parts in (first, second):
+        assert len(set().union(*parts)) == 9  # no image twice in a pass
+    assert first != second and epoch(1) == first[1]
+    with pytest.raises(ValueError, match='at least 3 images, got 1 processes and 2 images'):
+        modules.sampler.PartSampler(parts=3, dataset=range(2), seed=1)
 
 
 def test_first_seeds_come_first(modules):

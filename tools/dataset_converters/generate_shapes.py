@@ -9,7 +9,7 @@ exact outlines; pixels are drawn up to one pixel, half of one on average, beyond
 
 A larger set of many small objects:
 
-    python tools/dataset_converters/generate_shapes.py data/small_shapes --num-train 20000 --num-val 1000 \
+    python tools/dataset_converters/generate_shapes.py data/small_shapes --num-train 20000 --num-val 1000 \\
         --size 256 --max-objects 24 --shares 0.75 0.2 0.05 --smallest 8 --jobs 16
 """
 

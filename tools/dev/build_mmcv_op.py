@@ -82,16 +82,26 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME, load
+
+    if torch.version.cuda is None or CUDA_HOME is None:
+        raise SystemExit(f'a torch with CUDA and nvcc are needed, got torch {torch.__version__}, CUDA in {CUDA_HOME}')
     folder = args.out.resolve() / NAME
     folder.mkdir(parents=True, exist_ok=True)
     extract(args.archive, folder)
     (folder / 'binding.cpp').write_text(BINDING)
-    from torch.utils.cpp_extension import load
-
+    # torch's headers ask for those of libraries that a toolkit may lack, but torch's own packages bring.
+    packaged = Path(torch.__file__).parents[1] / 'nvidia' / f'cu{torch.version.cuda.split(".")[0]}' / 'include'
+    complete = (Path(CUDA_HOME) / 'include' / 'cusparse.h').exists()
     library = load(
         NAME,
         [str(folder / SOURCE), str(folder / 'binding.cpp')],
-        extra_include_paths=[str(folder / FOLDER), str(folder / FOLDER / 'cuda')],
+        extra_include_paths=[
+            str(folder / FOLDER),
+            str(folder / FOLDER / 'cuda'),
+            *([] if complete else [str(packaged)]),
+        ],
         # as mmcv's own build has them
         extra_cuda_cflags=['-O3', '-D__CUDA_NO_HALF_OPERATORS__', '-D__CUDA_NO_HALF_CONVERSIONS__'],
         extra_cflags=['-O3'],
