@@ -68,25 +68,23 @@ def make_config(
         recipe (dict, optional): Overrides of ``RECIPES[dataset]``.
 
     Returns:
-        Config: Evaluates once, after the last epoch.
+        Config: Of training and testing; there is no validation in between.
     """
     recipe = {**RECIPES[dataset], **(recipe or {})}
     if dataset == 'bccd' and data_root is not None:
         os.environ['BCCD_ROOT'] = str(data_root)
     cfg = Config.fromfile(BASE)
     data = Config.fromfile(BCCD) if dataset == 'bccd' else cfg
-    for split in ('train', 'val', 'test'):
-        loader = data[f'{split}_dataloader']
+    cfg.train_dataloader, cfg.test_dataloader = data.train_dataloader, data.test_dataloader
+    cfg.test_evaluator = data.test_evaluator
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.batch_size = recipe['batch_size']
-        cfg[f'{split}_dataloader'] = loader
-        if split != 'train':
-            cfg[f'{split}_evaluator'] = data[f'{split}_evaluator']
-        if dataset == 'shapes':
-            loader.dataset.pipeline[1].update(dict(scale=(recipe['size'],) * 2) if split != 'train' else {})
-            if data_root is not None:
-                loader.dataset.data_root = f'{data_root}/'
-                if split != 'train':
-                    cfg[f'{split}_evaluator'].ann_file = f'{data_root}/annotations/val.json'
+        if dataset == 'shapes' and data_root is not None:
+            loader.dataset.data_root = f'{data_root}/'
+            cfg.test_evaluator.ann_file = f'{data_root}/annotations/val.json'
+    if dataset == 'shapes':
+        cfg.test_dataloader.dataset.pipeline[1].scale = (recipe['size'],) * 2
     cfg.merge_from_dict(
         dict(
             model=dict(
@@ -95,7 +93,7 @@ def make_config(
                 encoder=dict(num_layers=6),
             ),
             optim_wrapper=dict(optimizer=dict(lr=recipe['lr'])),
-            train_cfg=dict(max_epochs=recipe['epochs'], val_interval=recipe['epochs']),
+            train_cfg=dict(max_epochs=recipe['epochs']),
             randomness=dict(seed=seed),
             auto_scale_lr=dict(base_batch_size=recipe['batch_size']),
             default_hooks=dict(checkpoint=dict(interval=recipe['save_every'])),

@@ -112,12 +112,12 @@ def test_nothing_else_differs(modules, dataset, tmp_path):
     assert all(rest(cfg) == rest(configs[0]) for cfg in configs)
     assert len({modules.models.fingerprint(cfg) for cfg in configs}) == len(configs)
     cfg = configs[0]
-    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.param_scheduler[-1].T_max) == (5, 5, 5)
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[-1].T_max) == (5, 5) and cfg.val_cfg is None
     assert cfg.train_dataloader.sampler == dict(type='PartSampler', parts=2)
     assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 1e-3)
     assert (cfg.model.num_queries, cfg.randomness.seed) == (30, 7)
-    for split in ('train', 'val', 'test'):
-        assert Path(cfg[f'{split}_dataloader'].dataset.data_root) == tmp_path
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert Path(loader.dataset.data_root) == tmp_path and loader.batch_size == 3
     assert cfg.test_evaluator.ann_file.startswith(f'{tmp_path}/annotations/')
     assert ('instances_test' in cfg.test_evaluator.ann_file) == (dataset == 'bccd')
 

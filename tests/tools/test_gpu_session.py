@@ -30,7 +30,8 @@ def test_first_failure_ends_the_stage(run_tool, folders, tmp_path, stage):
     python = tmp_path / 'python'
     python.write_text('#!/bin/sh\necho "called with $1"\nexit 3\n')
     python.chmod(0o755)
-    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'wheels').mkdir(parents=True)
+    (tmp_path / 'work' / 'wheels' / 'mmcv.whl').write_text('')
     result = run_tool(SCRIPT, stage, check=False, **{**folders, 'PYTHON': str(python)})
     assert result.returncode == 3 and result.output.count('called with') == 1
     assert f'{stage}: exit status 3' in result.output

@@ -31,12 +31,23 @@ run() { timeout --kill-after=20 "$limit" "$@"; }
 # The operator alone: neither mmcv nor mmdet need be there.
 run_op() { LITE_DETR_OPS_ONLY=1 run "$@"; }
 
-# mmcv, mmdet and what they need, from the wheels that `pack` and `mmcv` left.
+# mmcv, mmdet and what they need, from the wheels that `pack` and `mmcv` left; without wheels, they are there already.
 install_wheels() {
     local mark=$work/site/installed
-    [ -e "$mark" ] && [ -z "$(find "$work/wheels" -name '*.whl' -newer "$mark")" ] && return
+    if [ -e "$mark" ] && [ -z "$(find "$work/wheels" -name '*.whl' -newer "$mark")" ]; then return; fi
+    compgen -G "$work/wheels/*.whl" >/dev/null || return 0
     "$python" -m pip install -q --no-index --no-deps --upgrade --target "$work/site" "$work"/wheels/*.whl
     touch "$mark"
+}
+
+# Without the fused operator the figures would be those of plain PyTorch.
+check_op() {
+    "$python" - <<'PYTHON'
+import torch
+from lite_detr_mmdet.ops.extension import explain_missing, has_kernel
+if torch.cuda.is_available() and not has_kernel('cuda'):
+    raise SystemExit(f"{explain_missing('cuda')}, or run the stage build")
+PYTHON
 }
 
 # torch's headers ask for those of libraries that a toolkit may lack, but torch's own packages bring.
@@ -75,8 +86,8 @@ build() {
 
 kernels() {
     local peer=$work/mmcv_ms_deform_attn/mmcv_ms_deform_attn.so extra=()
-    [ -e "$peer" ] && extra+=(--mmcv-library "$peer")
-    [ -e "$results/limits.json" ] && extra+=(--limits "$results/limits.json")
+    if [ -e "$peer" ]; then extra+=(--mmcv-library "$peer"); fi
+    if [ -e "$results/limits.json" ]; then extra+=(--limits "$results/limits.json"); fi
     run_op "$python" benchmarks/key_aware_deform_attn.py --device cuda --passes forward backward --offsets init \
         --dtypes float32 float16 bfloat16 --repeats 20 "${extra[@]}" --out "$results/$stage" "$@"
 }
@@ -94,7 +105,8 @@ build_mmcv() {
 models() {
     local dtype=${1:?DTYPE} batch=${2:?BATCH_SIZE} family pair extra=()
     install_wheels
-    [ -n "${COMPILE:-}" ] && extra+=(--compile "$COMPILE")
+    check_op
+    if [ -n "${COMPILE:-}" ]; then extra+=(--compile "$COMPILE"); fi
     for family in dino deformable_detr h_detr; do
         case $family in
             dino) pair="mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py
@@ -117,6 +129,7 @@ train() {
     local dataset=${1:?shapes or bccd} root pid=$work/train_$1.pid end=$((SECONDS + limit))
     local out=$results/accuracy_$dataset
     install_wheels
+    check_op
     if [ "$dataset" = shapes ]; then
         root=data/small_shapes
         run "$python" tools/dataset_converters/generate_shapes.py "$root" --num-train 20000 --num-val 1000 --size 256 \
