@@ -25,7 +25,7 @@ mmcv=mmcv-2.1.0
 mkdir -p "$work/wheels" "$work/logs" "$results"
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}
 export MAX_JOBS=$jobs TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-9.0} FORCE_CUDA=1
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS='ignore:pkg_resources is deprecated'
 
 run() { timeout --kill-after=20 "$limit" "$@"; }
 # The operator alone: neither mmcv nor mmdet need be there.
@@ -187,6 +187,7 @@ set +e # a pipeline, not a condition: within one, the first error would not end 
 status=$?
 echo "$stage: exit status $status after $SECONDS s"
 if [ -n "${OUT:-}" ]; then
-    find "$results" "$work/logs/$stage.log" -type f -newer "$work/begin" -exec cp {} "$OUT" \;
+    cp "$work/logs/$stage.log" "$OUT"
+    find "$results" -type f -newer "$work/begin" -exec cp {} "$OUT" \;
 fi
 exit $status
