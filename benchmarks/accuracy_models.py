@@ -90,7 +90,9 @@ def make_config(
             model=dict(
                 num_queries=recipe['num_queries'],
                 test_cfg=dict(max_per_img=recipe['num_queries']),
+                dn_cfg=dict(group_cfg=dict(num_dn_queries=100)),
                 encoder=dict(num_layers=6),
+                decoder=dict(num_layers=3),
             ),
             optim_wrapper=dict(optimizer=dict(lr=recipe['lr'])),
             train_cfg=dict(max_epochs=recipe['epochs']),

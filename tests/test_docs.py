@@ -63,7 +63,6 @@ def check_python_script(script: str, words: list, monkeypatch) -> None:
         raise ParsedError(vars(parsed))
 
     original = argparse.ArgumentParser.parse_args
-    monkeypatch.syspath_prepend(str((ROOT / script).parent))  # as Python does
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
     monkeypatch.setattr(sys, 'argv', [script, *words])
     monkeypatch.syspath_prepend(str((ROOT / script).parent))  # as for any script
