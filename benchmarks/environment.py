@@ -13,7 +13,7 @@ import lite_detr_mmdet.ops  # noqa: F401  loads the operator that knows its inst
 
 ROOT = Path(__file__).resolve().parent.parent
 # A change elsewhere, in a text say, leaves the measured code as committed.
-MEASURED = ('benchmarks/*.py', 'configs', 'csrc', 'lite_detr_mmdet')
+MEASURED = ('benchmarks/*.py', 'benchmarks/*.cu', 'configs', 'csrc', 'lite_detr_mmdet')
 
 # Settings of glibc with which freed memory stays with the process, so that nothing measured pays for page faults.
 KEEP_PAGES = dict(

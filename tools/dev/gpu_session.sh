@@ -7,11 +7,11 @@
 #   tools/dev/gpu_session.sh models DTYPE BATCH_SIZE    e.g. models bfloat16 16
 #   tools/dev/gpu_session.sh train DATASET              shapes or bccd; trains on in the background, call it again
 #   tools/dev/gpu_session.sh stop                       end what `train` left running
-# Results go to RESULTS (benchmarks/results/gpu), and with a log to the folder OUT where that is set. PYTHON names the
-# interpreter (python3), WORK a folder for what is built (build/gpu), LIMIT the seconds of a call (540), JOBS the
-# compilers (all cores), PARALLEL the trainings at a time (8), TRAIN_LIMIT the seconds of all trainings (1500),
-# BCCD_ROOT the data, COMPILE a mode of torch.compile for `models`. MPS=1 shares the GPU between trainings by NVIDIA's
-# multi-process service.
+# Results go to RESULTS (benchmarks/results/gpu), and with a log, and with what `build` and `mmcv` made, to the folder OUT
+# where that is set. PYTHON names the interpreter (python3), WORK a folder for what is built (build/gpu), LIMIT the
+# seconds of a call (540), JOBS the compilers (all cores), PARALLEL the trainings at a time (8), TRAIN_LIMIT the seconds
+# of all trainings (1500), BCCD_ROOT the data, COMPILE a mode of torch.compile for `models`. MPS=1 shares the GPU between
+# trainings by NVIDIA's multi-process service.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -27,6 +27,8 @@ export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}
 export MAX_JOBS=$jobs TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-9.0} FORCE_CUDA=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS='ignore:pkg_resources is deprecated'
 
+# What took long to build, for the next machine of the same kind.
+keep() { if [ -n "${OUT:-}" ]; then cp "$@" "$OUT"; fi; }
 run() { timeout --kill-after=20 "$limit" "$@"; }
 # The operator alone: neither mmcv nor mmdet need be there.
 run_op() { LITE_DETR_OPS_ONLY=1 run "$@"; }
@@ -78,6 +80,7 @@ pack() {
 build() {
     run "$python" setup.py build_ext --inplace
     LITE_DETR_OPS_ONLY=1 "$python" -m lite_detr_mmdet.ops
+    keep lite_detr_mmdet/ops/_C*.so
     if [ -e "$work/$mmcv.tar.gz" ]; then
         add_headers
         run "$python" tools/dev/build_mmcv_op.py "$work/$mmcv.tar.gz" --out "$work"
@@ -98,6 +101,7 @@ build_mmcv() {
     add_headers
     # ninja goes on where an earlier call stopped
     (cd "$work/$mmcv" && MMCV_WITH_OPS=1 run "$python" setup.py -q bdist_wheel -d "$work/wheels")
+    keep "$work/wheels/mmcv"-*.whl
     install_wheels
     "$python" -c 'import lite_detr_mmdet, mmcv._ext'
 }
@@ -187,7 +191,7 @@ set +e # a pipeline, not a condition: within one, the first error would not end 
 status=$?
 echo "$stage: exit status $status after $SECONDS s"
 if [ -n "${OUT:-}" ]; then
-    cp "$work/logs/$stage.log" "$OUT"
+    keep "$work/logs/$stage.log"
     find "$results" -type f -newer "$work/begin" -exec cp {} "$OUT" \;
 fi
 exit $status
