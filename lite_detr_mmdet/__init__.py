@@ -14,6 +14,6 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
 
     apply_compat()
 
-    from . import engine, models  # noqa: F401
+    from . import datasets, engine, models  # noqa: F401
 
 __all__ = ['__version__']

@@ -24,9 +24,11 @@ MAY_IMPORT = {
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
     'analysis': ({'ops', 'models/layers'}, None),
     'compat': (set(), None),
+    'datasets': (set(), None),
     'engine': (set(), None),
     'utils': ({'compat', 'models/detectors', 'models/layers', 'engine'}, None),
-    'apis': ({'compat', 'utils'}, None),
+    'converters': ({'compat', 'utils'}, None),
+    'apis': ({'compat', 'utils', 'converters'}, None),
 }
 
 

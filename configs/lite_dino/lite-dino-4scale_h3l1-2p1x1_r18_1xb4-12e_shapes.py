@@ -11,4 +11,5 @@ model = dict(
         layer_cfg=dict(self_attn_cfg=dict(type='KeyAwareDeformableAttention')),
     ),
     decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='KeyAwareDeformableAttention'))),
+    bbox_head=dict(type='LiteDINOHead'),
 )

@@ -9,11 +9,18 @@ from .versions import check_versions
 # Before everything that imports the packages that are checked: their own errors name no remedy.
 check_versions()
 
-from .config_scope import config_path, register_config_scope
+from .config_scope import config_folder, config_path, register_config_scope
 from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
 from .safe_globals import add_checkpoint_safe_globals
 
-__all__ = ['apply_compat', 'check_versions', 'config_path', 'cpu_model_wrapper_cfg', 'has_accelerator']
+__all__ = [
+    'apply_compat',
+    'check_versions',
+    'config_folder',
+    'config_path',
+    'cpu_model_wrapper_cfg',
+    'has_accelerator',
+]
 
 
 def apply_compat() -> None:

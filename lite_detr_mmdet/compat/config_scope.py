@@ -10,6 +10,13 @@ PREFIX = 'lite_detr_mmdet::'
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
+def config_folder() -> Path:
+    """Folder of the configs that this package ships."""
+    # Installation fills .mim, by copies or by links; a source tree that was never installed has configs beside it.
+    folders = [PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs']
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
 def config_path(name: str) -> str:
     """Path of a config that this package ships.
 
@@ -19,13 +26,10 @@ def config_path(name: str) -> str:
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    # Installation fills .mim, by copies or by links; a source tree that was never installed has configs beside it.
-    folders = [PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs']
-    for folder in folders:
-        path = folder / name.removeprefix(PREFIX)
-        if path.is_file():
-            return str(path)
-    raise FileNotFoundError(f'{name} is not a config of lite_detr_mmdet: looked in {", ".join(map(str, folders))}')
+    path = config_folder() / name.removeprefix(PREFIX)
+    if not path.is_file():
+        raise FileNotFoundError(f'{name} is not a config of lite_detr_mmdet: looked in {path.parent}')
+    return str(path)
 
 
 def register_config_scope() -> None:

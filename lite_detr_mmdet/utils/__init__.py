@@ -1,5 +1,15 @@
-"""Helpers of the command-line tools."""
+"""Helpers of the command-line tools and of what is built on the models."""
 
+from .checkpoint_file import file_sha256, load_checkpoint_file, save_checkpoint_file
 from .launch import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
-__all__ = ['add_launch_arguments', 'build_runner', 'existing_checkpoint', 'existing_config', 'load_config']
+__all__ = [
+    'add_launch_arguments',
+    'build_runner',
+    'existing_checkpoint',
+    'existing_config',
+    'file_sha256',
+    'load_checkpoint_file',
+    'load_config',
+    'save_checkpoint_file',
+]

@@ -105,6 +105,8 @@ def stock_config(cfg, stock_type):
         stock.encoder.pop(key)
     stock.encoder.layer_cfg.self_attn_cfg.pop('type')
     stock.decoder.layer_cfg.cross_attn_cfg.pop('type')
+    if stock.bbox_head.type == 'LiteDINOHead':
+        stock.bbox_head.type = 'DINOHead'
     return stock
 
 
@@ -115,6 +117,8 @@ def test_no_low_levels_and_ordinary_attention_is_the_host(host, batch):
     cfg.encoder.num_low_levels = 0
     cfg.encoder.layer_cfg.self_attn_cfg.pop('type')
     cfg.decoder.layer_cfg.cross_attn_cfg.type = 'MultiScaleDeformableAttention'
+    if cfg.bbox_head.type == 'LiteDINOHead':
+        cfg.bbox_head.reference_eps = None
     lite = MODELS.build(cfg)
     lite.load_state_dict(stock.state_dict(), strict=True)
     losses = []

@@ -1,0 +1,125 @@
+"""Convert checkpoint files of the authors to mmdet and back."""
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, Optional, Sequence, Union
+
+from mmdet.datasets import CocoDataset
+
+from ..utils import file_sha256, load_checkpoint_file, save_checkpoint_file
+from ..version import __version__
+from .matching_config import MatchingConfig, check_weights_fit, find_matching_config
+from .model_options import model_options
+from .official import ConversionReport, mmdet_to_official, official_to_mmdet
+
+# What the authors' training scripts save beside the weights: their arguments and a counter of the schedule.
+ALLOWED = (argparse.Namespace, Counter)
+
+
+class ConvertedFile(NamedTuple):
+    """What :func:`convert_official_file` did."""
+
+    report: ConversionReport
+    config: MatchingConfig
+    num_high_levels: Optional[int]
+
+
+def convert_official_file(
+    source: Union[str, Path],
+    target: Union[str, Path],
+    num_high_levels: Optional[int] = None,
+    num_queries: Optional[int] = None,
+    num_classes: Optional[int] = None,
+    classes: Optional[Sequence[str]] = None,
+    category_ids: Optional[Sequence[int]] = None,
+    ema: bool = False,
+) -> ConvertedFile:
+    """Convert a checkpoint of the authors; the config that fits is looked up, checked and embedded.
+
+    Args:
+        source (str | Path): Checkpoint of Lite DETR, DINO, H-DETR or Deformable DETR.
+        target (str | Path): File to write: ``meta`` with class names and config, and ``state_dict``.
+        num_high_levels (int, optional): High-level levels, x in HxLy, of a Lite model. Defaults to None: as the name
+            of a released file says (``s2e``, ``s3e``).
+        num_queries (int, optional): One-to-one queries of H-DETR. Defaults to None: 300.
+        num_classes (int, optional): Number of classes. Defaults to None: those of COCO for 91 rows, else all rows.
+        classes (sequence[str], optional): Names of the classes. Defaults to None: COCO's for COCO.
+        category_ids (sequence[int], optional): Category id of each class. Defaults to None.
+        ema (bool): Whether to take the averaged weights that DINO may save. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If the source or the target's folder does not exist.
+        ValueError: If the file would have to be trusted to be loaded, or is not one of these models, or an argument
+            does not fit.
+    """
+    if classes is not None:
+        if num_classes not in (None, len(classes)):
+            raise ValueError(f'classes must be as many as num_classes, got {len(classes)} and {num_classes}')
+        num_classes = len(classes)
+    weights = _official_weights(source, ema)
+    converted, report = official_to_mmdet(weights, num_classes, category_ids)
+    if num_high_levels is None:
+        num_high_levels = high_levels_of_name(Path(source).name)
+    config = find_matching_config(model_options(converted, num_high_levels, num_queries))
+    cfg = config.read()
+    check_weights_fit(cfg, converted)
+    dataset_meta = _dataset_meta(len(report.rows), classes)
+    meta = dict(
+        cfg=cfg.pretty_text,
+        converted_from=dict(file=Path(source).name, sha256=file_sha256(source), ema=ema),
+        lite_detr_mmdet_version=__version__,
+    )
+    if dataset_meta is not None:
+        meta['dataset_meta'] = dataset_meta
+    save_checkpoint_file(dict(meta=meta, state_dict=converted), target)
+    return ConvertedFile(report, config, num_high_levels)
+
+
+def convert_mmdet_file(
+    source: Union[str, Path],
+    target: Union[str, Path],
+    num_rows: Optional[int] = None,
+    category_ids: Optional[Sequence[int]] = None,
+) -> ConversionReport:
+    """Convert a checkpoint of this package or of mmdet to the authors' names.
+
+    Args:
+        source (str | Path): Checkpoint with a ``state_dict``.
+        target (str | Path): File to write: ``model``, as the authors' scripts load it.
+        num_rows (int, optional): Rows of the class branches. Defaults to None: 91 for 80 classes, else all.
+        category_ids (sequence[int], optional): Category id of each class. Defaults to None.
+
+    Raises:
+        FileNotFoundError: If the source or the target's folder does not exist.
+        ValueError: If the file is no such checkpoint, or an argument does not fit.
+    """
+    checkpoint = load_checkpoint_file(source)
+    converted, report = mmdet_to_official(checkpoint.get('state_dict', checkpoint), num_rows, category_ids)
+    save_checkpoint_file(dict(model=converted), target)
+    return report
+
+
+def high_levels_of_name(name: str) -> Optional[int]:
+    """High-level levels that the name of a released file holds, e.g. 2 in 'r50_s2ex3_49.9.pth'; None without."""
+    match = re.search(r'(?:^|_)s(\d)ex?\d', name)
+    return int(match[1]) if match else None
+
+
+def _official_weights(source: Union[str, Path], ema: bool) -> dict:
+    checkpoint = load_checkpoint_file(source, ALLOWED)
+    name = 'ema_model' if ema else 'model'
+    if name in checkpoint:
+        return checkpoint[name]
+    if ema or not any(str(key).endswith('.weight') for key in checkpoint):
+        raise ValueError(f'{source} must hold {name!r}, got {", ".join(map(str, checkpoint)) or "nothing"}')
+    return checkpoint  # weights without anything around them
+
+
+def _dataset_meta(num_classes: int, classes: Optional[Sequence[str]]) -> Optional[dict]:
+    if classes is not None:
+        return dict(classes=tuple(classes))
+    if num_classes == len(CocoDataset.METAINFO['classes']):
+        return dict(CocoDataset.METAINFO)
+    return None

@@ -1,0 +1,90 @@
+"""The config that is found for weights builds their model."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from lite_detr_mmdet.compat import config_folder
+from lite_detr_mmdet.converters.matching_config import check_weights_fit, find_matching_config
+from lite_detr_mmdet.converters.model_options import model_options
+
+# One config per model: recipes that differ only in epochs or classes have the same weights.
+CONFIGS = [
+    'lite_dino/lite-dino-3scale_kda_r50_8xb2-36e_coco.py',
+    'lite_dino/lite-dino-4scale_h2l2-2p1x3-msda_r50_8xb2-36e_coco.py',
+    'lite_dino/lite-dino-4scale_h2l2-2p1x3_swin-t_8xb2-36e_coco.py',
+    'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py',
+    'lite_dino/lite-dino-4scale_h3l1-6p1x1_r50_8xb2-36e_coco.py',
+]
+
+
+def read(name: str) -> Config:
+    return Config.fromfile(config_folder() / name)
+
+
+def weights_of(cfg: Config) -> dict:
+    return MODELS.build(deepcopy(cfg.model)).state_dict()  # building changes the config
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_shipped_config_is_found(name):
+    encoder = read(name).model.encoder
+    num_high_levels = encoder.layer_cfg.self_attn_cfg.num_levels - encoder.num_low_levels
+    matching = find_matching_config(model_options(weights_of(read(name)), num_high_levels))
+    assert matching.name == f'lite_detr_mmdet::{name}' and matching.options == {}
+    assert matching.command_line() == '' and Path(matching.path).samefile(config_folder() / name)
+
+
+def test_model_without_a_config_gets_options():
+    cfg = read(CONFIGS[3])
+    cfg.merge_from_dict({'model.num_queries': 100, 'model.encoder.num_blocks': 2, 'model.backbone.depth': 101})
+    weights = weights_of(cfg)
+    matching = find_matching_config(model_options(weights, num_high_levels=3))
+    assert matching.options == {
+        'model.backbone.depth': 101,
+        'model.num_queries': 100,
+        'model.encoder.num_blocks': 2,
+    }
+    assert matching.command_line().startswith('--cfg-options model.backbone.depth=101')
+    check_weights_fit(matching.read(), weights)
+    del weights['level_embed']
+    with pytest.raises(ValueError, match=r"missing=\['level_embed'\], extra=\[\], shapes=\[\]"):
+        check_weights_fit(matching.read(), weights)
+
+
+def test_lists_on_the_command_line():
+    cfg = read('lite_dino/dino-3scale_r50_8xb2-36e_coco.py')
+    matching = find_matching_config(model_options(weights_of(cfg)))
+    assert matching.name == 'lite_detr_mmdet::lite_dino/dino-3scale_r50_8xb2-36e_coco.py'
+    cfg.model.neck.in_channels = [1024, 4096]
+    options = find_matching_config(model_options(weights_of(cfg))).command_line()
+    assert 'model.neck.in_channels=[1024,4096]' in options
+
+
+def test_stock_dino_gets_the_bias_of_the_authors_neck():
+    cfg = read('lite_dino/dino-4scale_r18_1xb4-12e_shapes.py')
+    cfg.merge_from_dict({'model.backbone.depth': 50, 'model.neck.in_channels': [512, 1024, 2048]})
+    matching = find_matching_config(model_options(weights_of(cfg)))
+    assert matching.name == 'mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
+    assert matching.options['model.neck.bias'] is True
+    assert matching.options['model.bbox_head.type'] == 'LiteDINOHead'
+    assert matching.read().model.type == 'DINO'
+
+
+@pytest.mark.parametrize(
+    'options, arguments, message',
+    [
+        ({}, {}, 'num_high_levels must say which levels are high ones'),
+        ({}, dict(num_high_levels=4), 'num_high_levels must be at least 1 and below 4, got 4'),
+        ({}, dict(num_high_levels=3, num_queries=10), 'num_queries is for H-DETR'),
+        ({'model.encoder.num_low_levels': 0}, dict(num_high_levels=3), 'all levels are high ones'),
+    ],
+)
+def test_bad_arguments(options, arguments, message):
+    cfg = read(CONFIGS[3])
+    cfg.merge_from_dict(options)
+    with pytest.raises(ValueError, match=message):
+        model_options(weights_of(cfg), **arguments)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Convert a checkpoint of this package or of mmdet to the names of the authors' repositories.
+
+    python tools/model_converters/mmdet_to_official.py SRC DST
+
+What became of each weight is written beside it, to DST.txt.
+"""
+
+import argparse
+from pathlib import Path
+
+from lite_detr_mmdet.converters.files import convert_mmdet_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', metavar='SRC', help='checkpoint of this package or of mmdet')
+    parser.add_argument('target', metavar='DST', help='checkpoint to write')
+    parser.add_argument(
+        '--num-rows', type=int, help='rows of the class branches (default: 91 for 80 classes, else all)'
+    )
+    parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = vars(parse_args())
+    try:
+        report = convert_mmdet_file(**args)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+    Path(f'{args["target"]}.txt').write_text(str(report))
+    print(report.summary())
+    print(f'written: {args["target"]} and {args["target"]}.txt')
+
+
+if __name__ == '__main__':
+    main()
