@@ -1,11 +1,13 @@
 """Lite DETR for MMDetection.
 
 Importing the package checks the versions of mmengine, mmcv and mmdet, fixes what today's torch breaks in them
-(:mod:`lite_detr_mmdet.compat`) and registers models and hooks in ``mmdet.registry``. With the environment variable
-``LITE_DETR_OPS_ONLY=1`` it does none of this: :mod:`lite_detr_mmdet.ops` then works with torch alone.
+(:mod:`lite_detr_mmdet.compat`) and registers models, hooks and transforms in ``mmdet.registry``. With the environment
+variable ``LITE_DETR_OPS_ONLY=1`` it does none of this: :mod:`lite_detr_mmdet.ops` then works with torch alone.
 """
 
+import importlib
 import os
+from typing import Any
 
 from .version import __version__
 
@@ -16,4 +18,11 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
 
     from . import datasets, engine, models  # noqa: F401
 
-__all__ = ['__version__']
+__all__ = ['Detector', '__version__', 'get_config', 'get_model', 'list_models']
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is in :mod:`lite_detr_mmdet.apis` when it is first used."""
+    if name in __all__:
+        return getattr(importlib.import_module('.apis', __name__), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -20,6 +20,7 @@ DEFAULTS = {
     'num_queries_one2many': 1500,
     'with_box_refine': False,
     'as_two_stage': False,
+    'backbone.base_channels': 64,
     'neck.bias': 'auto',
     'encoder.num_blocks': 3,
     'encoder.num_low_levels': 1,
@@ -79,7 +80,8 @@ def _backbone_options(state_dict: dict, layout: Layout) -> Dict[str, Any]:
             raise ValueError(
                 f'the backbone must be a ResNet of {sorted(RESNET_DEPTHS.values())} layers, got {blocks=}'
             )
-        return {'backbone.type': 'ResNet', 'backbone.depth': depth}
+        width = state_dict['backbone.conv1.weight'].shape[0]
+        return {'backbone.type': 'ResNet', 'backbone.depth': depth, 'backbone.base_channels': width}
     table = state_dict['backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table']
     width = state_dict['backbone.patch_embed.projection.weight'].shape[0]
     stages = range(count(state_dict, r'backbone\.stages\.(\d)\.'))

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
-from official_weights import golden_shapes, make_weights
 
 import lite_detr_mmdet
+from lite_detr_mmdet.compat import config_path
+from lite_detr_mmdet.converters import mmdet_to_official
 from lite_detr_mmdet.converters.files import convert_mmdet_file, convert_official_file, high_levels_of_name
 from lite_detr_mmdet.utils import file_sha256, save_checkpoint_file
 
@@ -27,9 +29,31 @@ class Calls:
         return os.system, ('echo called',)
 
 
+SMALL = {
+    'backbone.depth': 18,
+    'backbone.base_channels': 16,
+    'neck.in_channels': [32, 64, 128],
+    'num_queries': 100,
+    'encoder.num_layers': 3,
+    'encoder.layer_cfg.ffn_cfg.feedforward_channels': 128,
+    'decoder.num_layers': 1,
+    'decoder.layer_cfg.ffn_cfg.feedforward_channels': 128,
+}
+
+
 @pytest.fixture(scope='module')
 def weights() -> dict:
-    return make_weights(golden_shapes('official_lite_dino_h3l1_2p1x3_r50'))
+    """The authors' weights of a small Lite-DINO (1+1)x3."""
+    cfg = Config.fromfile(config_path(CONFIG)).model
+    for key, value in SMALL.items():
+        *path, name = key.split('.')
+        node = cfg
+        for part in path:
+            node = node[part]
+        node[name] = value
+    model = MODELS.build(cfg)
+    torch.nn.init.normal_(model.level_embed)  # which nothing else fills
+    return mmdet_to_official(model.state_dict())[0]
 
 
 @pytest.fixture
@@ -46,14 +70,15 @@ def source(weights, tmp_path):
     return save
 
 
-def test_converted_file(source, tmp_path):
+def test_converted_file(source, weights, tmp_path):
     path, target = source(), tmp_path / 'converted.pth'
     report, config, num_high_levels = convert_official_file(path, target)
-    assert config.name == CONFIG and config.options == {'model.num_queries': 100} and num_high_levels == 3
+    assert config.name == CONFIG and num_high_levels == 3
+    assert config.options == {f'model.{key}': value for key, value in SMALL.items()}
     code = f"""
 import torch
 checkpoint = torch.load({str(target)!r}, weights_only=True)
-assert set(checkpoint) == {{'meta', 'state_dict'}} and len(checkpoint['state_dict']) == {len(report.mapped) + 53}
+assert set(checkpoint) == {{'meta', 'state_dict'}} and len(checkpoint['state_dict']) == {len(report.mapped) + 20}
 print(checkpoint['meta']['dataset_meta']['classes'][79], checkpoint['meta']['lite_detr_mmdet_version'])
 """
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
@@ -66,7 +91,7 @@ print(checkpoint['meta']['dataset_meta']['classes'][79], checkpoint['meta']['lit
 
     back = convert_mmdet_file(target, tmp_path / 'back.pth')
     official = torch.load(tmp_path / 'back.pth', weights_only=True)
-    assert set(official) == {'model'} and set(official['model']) == set(torch.load(path, weights_only=False)['model'])
+    assert set(official) == {'model'} and set(official['model']) == set(weights)
     assert back.num_rows == 91
 
 
@@ -145,7 +170,8 @@ def test_tools(source, tmp_path):
     target = tmp_path / 'converted.pth'
     output = run_tool('official_to_mmdet.py', source('mine.pth'), target, '--num-high-levels', 2)
     name = CONFIG.replace('h3l1', 'h2l2')
-    assert f'config: {name} --cfg-options model.num_queries=100\n' in output
+    assert f'config: {name} --cfg-options model.backbone.depth=18 ' in output
+    assert ' model.neck.in_channels=[32,64,128] ' in output
     assert 'mapped   transformer.level_embed -> level_embed' in Path(f'{target}.txt').read_text()
     output = run_tool('mmdet_to_official.py', target, tmp_path / 'back.pth')
     assert '80 classes, 91 rows' in output and (tmp_path / 'back.pth').exists()

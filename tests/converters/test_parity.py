@@ -47,6 +47,8 @@ def raw_outputs(model, images: list) -> tuple:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_outputs_are_those_of_the_authors(name):
+    if name == 'official_h_detr_r50' and 'HDETR' not in MODELS:
+        pytest.skip('H-DETR is not there yet')
     outputs = golden_outputs(name)
     weights, _ = official_to_mmdet(make_weights(golden_shapes(name)))
     matching = find_matching_config(model_options(weights, **MODELS_OF_GOLDEN[name]))

@@ -1,0 +1,50 @@
+"""Detection in one line."""
+
+from pathlib import Path
+from typing import Optional, Union
+
+from mmdet.apis import DetInferencer
+
+from .download import cached_weights
+from .models import find_weights, read_weights, set_num_classes
+from .zoo import get_config
+
+
+class Detector(DetInferencer):
+    """mmdet's ``DetInferencer`` for the models of this package.
+
+    ``Detector('lite-dino-4scale_h3l1-2p1x3_r50', weights='checkpoint.pth')('image.jpg')`` gives
+    ``{'predictions': [{'labels': ..., 'scores': ..., 'bboxes': ...}], ...}``; arguments of the call are those of
+    ``DetInferencer``, e.g. ``out_dir`` and ``pred_score_thr``.
+
+    Args:
+        model (str | Path, optional): As of :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
+            embedded in the weights.
+        weights (str | Path, optional): A file or an address. Defaults to None: the released weights of the model.
+        device (str, optional): Device. Defaults to None: a GPU if there is one.
+        kwargs: Further arguments of ``DetInferencer``.
+
+    Raises:
+        ConnectionError: If an address cannot be reached.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If there is no such model, it has no released weights, or the weights hold no config.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, Path, None] = None,
+        weights: Union[str, Path, None] = None,
+        device: Optional[str] = None,
+        **kwargs,
+    ) -> None:
+        if model is None:
+            if weights is None:
+                raise ValueError('model or weights must be given')
+            cfg, path = None, cached_weights(weights)
+            if 'cfg' not in read_weights(path)[1]:
+                raise ValueError(f'{path} holds no config: model must be given')
+        else:
+            cfg = get_config(model)
+            path = find_weights(str(model), True if weights is None else weights)
+            set_num_classes(cfg, None, read_weights(path)[0])
+        super().__init__(model=cfg, weights=str(path), device=device, **kwargs)

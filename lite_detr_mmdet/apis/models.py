@@ -1,0 +1,162 @@
+"""Models by name, with weights."""
+
+import copy
+import logging
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from ..utils import load_checkpoint_file
+from .download import cached_weights
+from .zoo import find_model, get_config
+
+CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
+
+
+class LoadReport(NamedTuple):
+    """What :func:`load_fitting_weights` loaded and what not.
+
+    Attributes:
+        loaded (list[str]): Weights that were loaded.
+        other_shape (dict[str, tuple]): Weights that have another shape: that of the file, that of the model.
+        missing (list[str]): Weights of the model that the file does not have.
+        unused (list[str]): Weights of the file that the model does not have.
+    """
+
+    loaded: List[str]
+    other_shape: Dict[str, Tuple[tuple, tuple]]
+    missing: List[str]
+    unused: List[str]
+
+    def __str__(self) -> str:
+        lines = [f'{len(self.loaded)} weights loaded']
+        lines += [f'not loaded, {old} in the file, {new} here: {key}' for key, (old, new) in self.other_shape.items()]
+        lines += [f'not loaded, not in the file: {name}' for name in self.missing]
+        lines += [f'not used, not in the model: {name}' for name in self.unused]
+        return '\n'.join(lines)
+
+
+def load_fitting_weights(model: nn.Module, state_dict: dict) -> LoadReport:
+    """Load the weights that have the shape of the model's; the others keep the values that they have.
+
+    Args:
+        model (nn.Module): The model.
+        state_dict (dict[str, Tensor]): The weights.
+
+    Raises:
+        ValueError: If none fits.
+    """
+    own = model.state_dict()
+    fitting = {name: value for name, value in state_dict.items() if name in own and value.shape == own[name].shape}
+    if not fitting:
+        raise ValueError(f'no weight fits the model: the file has {", ".join(list(state_dict)[:3])}, ...')
+    model.load_state_dict(fitting, strict=False)
+    shapes = {
+        name: (tuple(value.shape), tuple(own[name].shape))
+        for name, value in state_dict.items()
+        if name in own and name not in fitting
+    }
+    missing = [name for name in own if name not in state_dict]
+    return LoadReport(list(fitting), shapes, missing, [name for name in state_dict if name not in own])
+
+
+def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path]:
+    """File of the weights that ``pretrained`` of :func:`get_model` means; None for False.
+
+    Raises:
+        ValueError: If the model has no released weights.
+    """
+    if pretrained is False:
+        return None
+    if pretrained is not True:
+        return cached_weights(pretrained)
+    weights = None if '::' in name or name.endswith('.py') else find_model(name).weights
+    if weights is None:
+        raise ValueError(f'{name} has no released weights: pretrained must be a file or an address')
+    return cached_weights(weights)
+
+
+def read_weights(path: Path) -> Tuple[dict, dict]:
+    """Weights and metadata of a checkpoint, published or of a training run."""
+    checkpoint = load_checkpoint_file(path)
+    return checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
+
+
+def set_num_classes(cfg: Config, num_classes: Optional[int], state_dict: dict) -> None:
+    """Set the number of classes of a config, by default to that of the weights."""
+    if num_classes is None and CLASS_BRANCH in state_dict:
+        num_classes = state_dict[CLASS_BRANCH].shape[0]
+    if num_classes is not None:
+        cfg.model.bbox_head.num_classes = num_classes
+
+
+def get_model(
+    name: Union[str, Path],
+    pretrained: Union[bool, str, Path] = False,
+    num_classes: Optional[int] = None,
+    device: Union[str, torch.device, None] = None,
+) -> nn.Module:
+    """Build a detector.
+
+    Weights that do not fit, such as the class branches for another number of classes, are printed and start anew.
+    The detector is in evaluation mode, knows its config (``cfg``) and its classes (``dataset_meta``), and works with
+    ``mmdet.apis.inference_detector``.
+
+    Args:
+        name (str | Path): As of :func:`lite_detr_mmdet.get_config`.
+        pretrained (bool | str | Path): Weights: a file, an address, True for the released ones, False for none, the
+            backbone's included. Defaults to False.
+        num_classes (int, optional): Number of classes. Defaults to None: that of the weights, else of the config.
+        device (str | torch.device, optional): Device. Defaults to None: a GPU if there is one.
+
+    Raises:
+        ConnectionError: If an address cannot be reached.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If there is no such model, it has no released weights, none of the weights fits, or the number of
+            classes is not positive.
+    """
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f'num_classes must be at least 1, got {num_classes}')
+    cfg = get_config(name)
+    path = find_weights(str(name), pretrained)
+    state_dict, meta = ({}, {}) if path is None else read_weights(path)
+    set_num_classes(cfg, num_classes, state_dict)
+    cfg.model.backbone.init_cfg = None  # nothing is downloaded but what is asked for
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = MODELS.build(copy.deepcopy(cfg.model))
+    _initialise(model)
+    if path is not None:
+        print_log(f'{path}: {load_fitting_weights(model, state_dict)}', logger='current')
+    model.cfg = cfg
+    model.dataset_meta = _dataset_meta(cfg, meta)
+    return model.to(get_device() if device is None else device).eval()
+
+
+def _initialise(model: nn.Module) -> None:
+    """Initialise a model without the paragraph that mmengine logs for each weight."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)
+
+
+def _dataset_meta(cfg: Config, meta: dict) -> dict:
+    """Names of the classes: the weights', the config's or COCO's, whichever are as many as the model's."""
+    num_classes = cfg.model.bbox_head.num_classes
+    of_config = cfg.get('test_dataloader', {}).get('dataset', {}).get('metainfo')
+    for found in (meta.get('dataset_meta'), of_config, CocoDataset.METAINFO):
+        found = {key.lower(): value for key, value in (found or {}).items()}
+        if len(found.get('classes', ())) == num_classes:
+            return found
+    return dict(classes=tuple(f'class {index}' for index in range(num_classes)))
