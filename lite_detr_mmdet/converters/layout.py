@@ -78,13 +78,15 @@ def mmdet_layout(state_dict: dict) -> Layout:
         family = 'h_detr'
     else:
         family = 'deformable_detr'
+    as_two_stage = 'memory_trans_fc.weight' in state_dict
     return Layout(
         family=family,
         backbone='swin' if any('patch_embed' in name for name in state_dict) else 'resnet',
         num_backbone_maps=count(state_dict, r'neck\.convs\.(\d+)\.'),
         num_decoder_layers=count(state_dict, r'decoder\.layers\.(\d+)\.'),
-        as_two_stage='memory_trans_fc.weight' in state_dict,
-        with_box_refine=family != 'deformable_detr' or not _shares_branches(state_dict),
+        as_two_stage=as_two_stage,
+        # Without refinement the layers share their branch. Two stages, which share with nobody, go with refinement.
+        with_box_refine=as_two_stage or not _shares_branches(state_dict),
         is_lite=_is_lite(state_dict, r'encoder\.layers\.\d+\.(low_level_ffn|self_attn\.query_proj)\.'),
     )
 

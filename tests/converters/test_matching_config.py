@@ -13,12 +13,20 @@ from lite_detr_mmdet.converters.model_options import model_options
 
 # One config per model: recipes that differ only in epochs or classes have the same weights.
 CONFIGS = [
+    'h_detr/h-detr_r50_8xb2-36e_coco.py',
+    'h_detr/h-detr_swin-t_8xb2-36e_coco.py',
+    'lite_deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py',
+    'lite_deformable_detr/lite-deformable-detr_h3l1-3p1x2_r50_16xb2-50e_coco.py',
+    'lite_h_detr/lite-h-detr_h2l2-2p1x3_swin-t_8xb2-36e_coco.py',
     'lite_dino/lite-dino-3scale_kda_r50_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h2l2-2p1x3-msda_r50_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h2l2-2p1x3_swin-t_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h3l1-6p1x1_r50_8xb2-36e_coco.py',
 ]
+
+
+LITE = 'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'
 
 
 def read(name: str) -> Config:
@@ -31,15 +39,15 @@ def weights_of(cfg: Config) -> dict:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_shipped_config_is_found(name):
-    encoder = read(name).model.encoder
-    num_high_levels = encoder.layer_cfg.self_attn_cfg.num_levels - encoder.num_low_levels
+    num_low_levels = read(name).model.encoder.get('num_low_levels')
+    num_high_levels = None if num_low_levels is None else read(name).model.neck.num_outs - num_low_levels
     matching = find_matching_config(model_options(weights_of(read(name)), num_high_levels))
     assert matching.name == f'lite_detr_mmdet::{name}' and matching.options == {}
     assert matching.command_line() == '' and Path(matching.path).samefile(config_folder() / name)
 
 
 def test_model_without_a_config_gets_options():
-    cfg = read(CONFIGS[3])
+    cfg = read(LITE)
     cfg.merge_from_dict({'model.num_queries': 100, 'model.encoder.num_blocks': 2, 'model.backbone.depth': 101})
     weights = weights_of(cfg)
     matching = find_matching_config(model_options(weights, num_high_levels=3))
@@ -84,7 +92,7 @@ def test_stock_dino_gets_the_bias_of_the_authors_neck():
     ],
 )
 def test_bad_arguments(options, arguments, message):
-    cfg = read(CONFIGS[3])
+    cfg = read(LITE)
     cfg.merge_from_dict(options)
     with pytest.raises(ValueError, match=message):
         model_options(weights_of(cfg), **arguments)

@@ -15,10 +15,15 @@ from lite_detr_mmdet.converters.class_rows import COCO_CATEGORY_IDS, rows_of_lab
 LITE = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'
 MSDA = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3-msda_r50_8xb2-36e_coco.py'
 SWIN = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-6p1x1_swin-t_8xb2-36e_coco.py'
+H_DETR = 'lite_detr_mmdet::h_detr/h-detr_r50_8xb2-36e_coco.py'
+H_DETR_SWIN = 'lite_detr_mmdet::h_detr/h-detr_swin-t_8xb2-36e_coco.py'
+LITE_H_DETR = 'lite_detr_mmdet::lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py'
+LITE_DEFORMABLE = 'lite_detr_mmdet::lite_deformable_detr/lite-deformable-detr_h3l1-3p1x2_r50_16xb2-50e_coco.py'
 DINO = 'mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
 DEFORMABLE = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
 REFINE = 'mmdet::deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py'
 TWO_STAGE = 'mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py'
+CONFIGS = [LITE, MSDA, SWIN, H_DETR, H_DETR_SWIN, LITE_H_DETR, LITE_DEFORMABLE, DINO, DEFORMABLE, REFINE, TWO_STAGE]
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def assert_equal(result: dict, expected: dict) -> None:
         assert torch.equal(result[name], expected[name]), name
 
 
-@pytest.mark.parametrize('config', [LITE, MSDA, SWIN, DINO, DEFORMABLE, REFINE, TWO_STAGE])
+@pytest.mark.parametrize('config', CONFIGS)
 def test_there_and_back(weights_of, config):
     weights = weights_of(config)
     official, there = mmdet_to_official(weights)
@@ -104,8 +109,9 @@ def test_dead_query_projections_are_dropped(weights_of):
     assert all('not used' in report.dropped[name] for name in projections)
 
 
-def test_two_stage_keeps_the_foreground_row(weights_of):
-    official, _ = mmdet_to_official(weights_of(TWO_STAGE))
+@pytest.mark.parametrize('config', [TWO_STAGE, H_DETR])
+def test_two_stage_keeps_the_foreground_row(weights_of, config):
+    official, _ = mmdet_to_official(weights_of(config))
     for index in range(7):
         official[f'class_embed.{index}.bias'] = torch.arange(91.0)
         official[f'transformer.decoder.class_embed.{index}.bias'] = torch.arange(91.0)

@@ -19,7 +19,7 @@ MODELS_OF_GOLDEN = {
 }
 CONFIGS = {
     'official_lite_dino_h3l1_2p1x3_r50': 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py',
-    'official_h_detr_r50': 'lite_detr_mmdet::h_detr/',
+    'official_h_detr_r50': 'lite_detr_mmdet::h_detr/h-detr_',
 }
 
 
@@ -47,8 +47,6 @@ def raw_outputs(model, images: list) -> tuple:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_outputs_are_those_of_the_authors(name):
-    if name == 'official_h_detr_r50' and 'HDETR' not in MODELS:
-        pytest.skip('H-DETR is not there yet')
     outputs = golden_outputs(name)
     weights, _ = official_to_mmdet(make_weights(golden_shapes(name)))
     matching = find_matching_config(model_options(weights, **MODELS_OF_GOLDEN[name]))
