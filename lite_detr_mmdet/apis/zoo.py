@@ -20,7 +20,7 @@ class ZooModel(NamedTuple):
     Attributes:
         name (str): Its file name without the ending.
         config (Path): The file.
-        weights (str, optional): Address of released weights, None if there are none.
+        weights (str, optional): Address or file of released weights, None if there are none.
     """
 
     name: str
@@ -35,7 +35,9 @@ def zoo_models() -> Dict[str, ZooModel]:
     weights = {}
     for metafile in sorted(folder.glob('*/metafile.yml')):
         for model in yaml.safe_load(metafile.read_text()).get('Models', []):
-            weights[model['Name']] = model.get('Weights')
+            source = model.get('Weights')
+            # A file that is shipped is named as the config is: from the folder that holds both.
+            weights[model['Name']] = source if source is None or '://' in source else str(folder.parent / source)
     paths = [path for path in sorted(folder.glob('*/*.py')) if path.parent.name != '_base_']
     return {path.stem: ZooModel(path.stem, path, weights.get(path.stem)) for path in paths}
 
