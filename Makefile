@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline test lint format environment kernels sanitize cuda-build clean
+.PHONY: quickstart quickstart-baseline test lint format environment kernels sanitize cuda-build release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -48,6 +48,10 @@ sanitize: $(STAMP)
 # Build the whole extension with a CUDA torch, which needs nvcc but no GPU, in a folder of its own.
 cuda-build:
 	tools/dev/build_cuda_without_gpu.sh $(or $(FOLDER),build/cuda)
+
+# Build wheel and source archive, install each in a clean environment, use them there.
+release-check:
+	tools/dev/release_check.sh $(or $(FOLDER),build/release)
 
 ifdef STAMP
 $(STAMP): tools/dev/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)

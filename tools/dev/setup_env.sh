@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make a virtual environment with pinned dependencies, mmcv's operators and this package (editable).
-#   tools/dev/setup_env.sh [FOLDER]        (default: .venv)
+#   tools/dev/setup_env.sh [FOLDER [none]]        (default: .venv; none: without this package)
 # PYTHON names the interpreter (>= 3.10), MAX_JOBS the number of compilers that run at once, TORCH another torch than
 # the pinned one, e.g. TORCH='torch==2.11.0'. mmcv has no wheel in the package index, so its operators are compiled
 # once for each torch and kept in LITE_DETR_WHEEL_CACHE (default: ~/.cache/lite_detr_mmdet/wheels).
@@ -59,6 +59,7 @@ if ! "$python" -c 'import cv2' 2>"$venv/cv2_import.log"; then
 fi
 "$python" -c 'import mmcv._ext'
 
+if [ "${2:-}" = none ]; then exit; fi
 stage "this package"
 pip install --no-build-isolation --no-deps -e .
 "$python" -c 'import lite_detr_mmdet; print("lite_detr_mmdet", lite_detr_mmdet.__version__, "is ready")'
