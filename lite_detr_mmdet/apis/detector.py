@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Optional, Union
 
 from mmdet.apis import DetInferencer
+from mmdet.utils import ConfigType
+from torch import nn
 
 from .download import cached_weights
-from .models import find_weights, read_weights, set_num_classes
+from .models import find_dataset_meta, find_weights, read_weights, set_num_classes
 from .zoo import get_config
 
 
@@ -48,3 +50,8 @@ class Detector(DetInferencer):
             path = find_weights(str(model), True if weights is None else weights)
             set_num_classes(cfg, None, read_weights(path)[0])
         super().__init__(model=cfg, weights=str(path), device=device, **kwargs)
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: ConfigType) -> None:
+        super()._load_weights_to_model(model, checkpoint, cfg)
+        # Without names in the weights the parent takes COCO's, whatever the config says.
+        model.dataset_meta['classes'] = find_dataset_meta(cfg, checkpoint.get('meta', {}))['classes']

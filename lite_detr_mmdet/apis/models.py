@@ -136,7 +136,7 @@ def get_model(
     if path is not None:
         print_log(f'{path}: {load_fitting_weights(model, state_dict)}', logger='current')
     model.cfg = cfg
-    model.dataset_meta = _dataset_meta(cfg, meta)
+    model.dataset_meta = find_dataset_meta(cfg, meta)
     return model.to(get_device() if device is None else device).eval()
 
 
@@ -151,7 +151,7 @@ def _initialise(model: nn.Module) -> None:
         logger.setLevel(level)
 
 
-def _dataset_meta(cfg: Config, meta: dict) -> dict:
+def find_dataset_meta(cfg: Config, meta: dict) -> dict:
     """Names of the classes: the weights', the config's or COCO's, whichever are as many as the model's."""
     num_classes = cfg.model.bbox_head.num_classes
     of_config = cfg.get('test_dataloader', {}).get('dataset', {}).get('metainfo')

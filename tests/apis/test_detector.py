@@ -38,6 +38,15 @@ def test_number_of_classes_is_that_of_the_weights(small_config, checkpoint, imag
     assert set(detector(image)['predictions'][0]['labels']) <= {0, 1, 2}
 
 
+def test_names_of_the_config_where_the_weights_have_none(small_config, checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    del content['meta']['dataset_meta']
+    torch.save(content, tmp_path / 'bare.pth')
+    for config in (small_config, None):
+        detector = lite_detr_mmdet.Detector(config, weights=tmp_path / 'bare.pth', device='cpu')
+        assert tuple(detector.visualizer.dataset_meta['classes']) == ('disc', 'rectangle', 'triangle')
+
+
 def test_bad_arguments(small_config, tmp_path):
     with pytest.raises(ValueError, match='model or weights must be given'):
         lite_detr_mmdet.Detector()
