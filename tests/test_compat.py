@@ -185,6 +185,16 @@ def test_config_that_does_not_exist(tmp_path):
         write_config(tmp_path, "_base_ = 'lite_detr_mmdet::lite_dino/no-such.py'")
 
 
+def test_configs_of_other_packages():
+    assert config_path('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py').endswith(
+        'dino/dino-4scale_r50_8xb2-12e_coco.py'
+    )
+    with pytest.raises(FileNotFoundError, match=r'mmdet::dino/none\.py is not a config of mmdet: looked in'):
+        config_path('mmdet::dino/none.py')
+    with pytest.raises(FileNotFoundError, match="the package 'mmnothing' is not installed"):
+        config_path('mmnothing::a.py')
+
+
 def test_other_packages_are_found_as_before(tmp_path):
     cfg = write_config(tmp_path, "_base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'")
     assert cfg.model.type == 'DINO'

@@ -9,7 +9,6 @@ from typing import Dict, List, NamedTuple, Optional, Union
 
 import yaml
 from mmengine.config import Config
-from mmengine.utils import get_installed_path
 
 from ..compat import config_folder, config_path
 
@@ -89,7 +88,8 @@ def get_config(name: Union[str, Path]) -> Config:
             package, e.g. 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'.
 
     Raises:
-        ValueError: If it is none of these; the message holds the nearest names.
+        FileNotFoundError: If there is no such file or package.
+        ValueError: If there is no such model; the message holds the nearest names.
     """
     return Config.fromfile(find_config(name))
 
@@ -97,19 +97,10 @@ def get_config(name: Union[str, Path]) -> Config:
 def find_config(name: Union[str, Path]) -> Path:
     """Path of a config; see :func:`get_config`."""
     name = str(name)
-    package, is_scoped, path = name.partition('::')
-    if is_scoped:
-        found = Path(
-            config_path(name) if package == __package__.partition('.')[0] else _installed_config(package, path)
-        )
-    elif name.endswith('.py'):
-        found = Path(name)
-    else:
+    if '::' in name:
+        return Path(config_path(name))
+    if not name.endswith('.py'):
         return find_model(name).config
-    if not found.is_file():
-        raise ValueError(f'name must be a model, or a config file that exists, got {name!r}')
-    return found
-
-
-def _installed_config(package: str, path: str) -> Path:
-    return Path(get_installed_path(package)) / '.mim' / 'configs' / path
+    if not Path(name).is_file():
+        raise FileNotFoundError(f'name must be a model, or a config file that exists, got {name!r}')
+    return Path(name)

@@ -1,5 +1,6 @@
 """Let configs name the ones shipped here: ``_base_ = 'lite_detr_mmdet::lite_dino/...'``."""
 
+import importlib.util
 from pathlib import Path
 from typing import Optional, Tuple
 
@@ -10,26 +11,40 @@ PREFIX = 'lite_detr_mmdet::'
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def config_folder() -> Path:
-    """Folder of the configs that this package ships."""
+def config_folder(package: str = PACKAGE.name) -> Path:
+    """Folder of the configs that a package ships.
+
+    Args:
+        package (str): An installed package. Defaults to this one.
+
+    Raises:
+        FileNotFoundError: If the package is not installed.
+    """
+    if package != PACKAGE.name:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        if spec is None:
+            raise FileNotFoundError(f'the package {package!r} is not installed')
+        return Path(spec.origin).parent / '.mim' / 'configs'
     # Installation fills .mim, by copies or by links; a source tree that was never installed has configs beside it.
     folders = [PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs']
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def config_path(name: str) -> str:
-    """Path of a config that this package ships.
+    """Path of a config that a package ships.
 
     Args:
-        name (str): 'lite_detr_mmdet::' and the path of the config below ``configs``.
+        name (str): Name of the package, '::' and the path of the config below its ``configs``, as in
+            'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'.
 
     Raises:
-        FileNotFoundError: If there is no such config.
+        FileNotFoundError: If there is no such package or config.
     """
-    path = config_folder() / name.removeprefix(PREFIX)
-    if not path.is_file():
-        raise FileNotFoundError(f'{name} is not a config of lite_detr_mmdet: looked in {path.parent}')
-    return str(path)
+    package, _, config = name.rpartition('::')
+    folder = config_folder(package)
+    if not (folder / config).is_file():
+        raise FileNotFoundError(f'{name} is not a config of {package}: looked in {folder}')
+    return str(folder / config)
 
 
 def register_config_scope() -> None:

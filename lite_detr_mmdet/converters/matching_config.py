@@ -2,12 +2,10 @@
 
 from copy import deepcopy
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.utils import get_installed_path
 
 from ..compat import config_folder
 from .model_options import DEFAULTS
@@ -85,9 +83,8 @@ def check_weights_fit(cfg: Config, state_dict: dict) -> None:
 @lru_cache(maxsize=1)
 def _candidates() -> List[Tuple[str, str, ConfigDict, int]]:
     """Name, path, model and epochs of the COCO configs of this package and of mmdet's hosts."""
-    mmdet_configs = Path(get_installed_path('mmdet')) / '.mim' / 'configs'
     folders = [('lite_detr_mmdet', path) for path in sorted(config_folder().iterdir())]
-    folders += [('mmdet', mmdet_configs / name) for name in ('dino', 'deformable_detr')]
+    folders += [('mmdet', config_folder('mmdet') / name) for name in ('dino', 'deformable_detr')]
     found = []
     for package, folder in folders:
         for path in sorted(folder.glob('*_coco.py')):

@@ -1,7 +1,6 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: arguments, reading the config, building the runner."""
 
 import argparse
-import importlib.util
 import os
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from mmdet.registry import RUNNERS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
-from mmengine.utils import get_installed_path
 
 from ..compat import config_path, cpu_model_wrapper_cfg
 
@@ -20,19 +18,11 @@ def existing_config(name: str) -> str:
     Raises:
         argparse.ArgumentTypeError: If there is no such config.
     """
-    package, separator, path = name.partition('::')
-    if package == 'lite_detr_mmdet' and separator:
+    if '::' in name:
         try:
             return config_path(name)
         except FileNotFoundError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
-    if separator:
-        if not package.isidentifier() or importlib.util.find_spec(package) is None:
-            raise argparse.ArgumentTypeError(f'{name} names the package {package!r}, which is not installed')
-        file = os.path.join(get_installed_path(package), '.mim', 'configs', path)
-        if not os.path.isfile(file):
-            raise argparse.ArgumentTypeError(f'{name} is not a config of {package}: there is no {file}')
-        return file
     if not os.path.isfile(name):
         raise argparse.ArgumentTypeError(f'must be a config file that exists, got {name!r}')
     return name

@@ -67,7 +67,7 @@ def test_config_that_is_not_in_the_paper(get_flops, config):
         (['no/such.py'], "CONFIG: must be a config file that exists, got 'no/such.py'"),
         (['mmdet::dino/no.py'], 'CONFIG: mmdet::dino/no.py is not a config of mmdet'),
         (['lite_detr_mmdet::no.py'], 'CONFIG: lite_detr_mmdet::no.py is not a config of lite_detr_mmdet'),
-        (['nowhere::dino/no.py'], "names the package 'nowhere', which is not installed"),
+        (['nowhere::dino/no.py'], "the package 'nowhere' is not installed"),
         ([MAIN, '--shape', '0', '64'], '--shape must be two positive integers, height and width, got 0 64'),
         ([MAIN, '--shape', '64'], 'argument --shape: expected 2 arguments'),
         (['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', '--shape', '8', '8'], 'DINO cannot process a 3x8x8 image'),
