@@ -2,7 +2,7 @@
 # Build the source archive and the wheel, check what they hold, install each in a clean environment and use it there.
 #   tools/dev/release_check.sh [FOLDER]        (default: build/release)
 # The results are FOLDER/dist/*. PYTHON names the interpreter, MAX_JOBS the number of compilers; mmcv comes from the cache
-# of tools/dev/setup_env.sh. Takes about 10 minutes on 2 cores: the operator is compiled twice.
+# of tools/dev/setup_env.sh. Takes about 7 minutes on 2 cores: the operator is compiled twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -37,7 +37,7 @@ for distribution in "$folder"/dist/*.whl "$folder"/dist/*.tar.gz; do
     stage "install ${distribution##*/}"
     "$python" -m pip install --quiet --no-deps --no-build-isolation --no-cache-dir "$distribution"
     outside "$python" -m lite_detr_mmdet.ops
-    outside "$python" "$root/tools/dev/smoke_test.py" --installed-in "$folder/environment"
+    outside "$python" -W ignore "$root/tools/dev/smoke_test.py" --installed-in "$folder/environment"
     "$python" -m pip uninstall --quiet --yes lite_detr_mmdet
     if outside "$python" -c 'import lite_detr_mmdet' 2>/dev/null; then
         echo "something of the package is left after it was removed" >&2
