@@ -121,10 +121,12 @@ def test_ops_need_torch_only():
 def test_everything_is_registered():
     result = python(
         """
+        import sys
         import mmdet.engine, mmdet.models
         from mmdet.registry import HOOKS, MODELS
         before = set(MODELS.module_dict) | set(HOOKS.module_dict)
         import lite_detr_mmdet
+        assert 'lite_detr_mmdet.apis' not in sys.modules  # imported when it is first used
         print(*sorted((set(MODELS.module_dict) | set(HOOKS.module_dict)) - before))
         """
     )

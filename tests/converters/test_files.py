@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -159,14 +160,20 @@ def test_levels_in_the_names_of_released_files(name, expected):
     assert high_levels_of_name(name) == expected
 
 
-def run_tool(script: str, *arguments, check: bool = True) -> str:
-    command = [sys.executable, str(ROOT / 'tools' / 'model_converters' / script), *map(str, arguments)]
-    result = subprocess.run(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
-    assert (result.returncode == 0) == check, result.stderr
-    return result.stdout if check else result.stderr
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Run a script in this process; return what it prints."""
+
+    def run(script: str, *arguments) -> str:
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(ROOT / 'tools' / 'model_converters' / script), run_name='__main__')
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_tools(source, tmp_path):
+def test_tools(run_tool, source, tmp_path):
     target = tmp_path / 'converted.pth'
     output = run_tool('official_to_mmdet.py', source('mine.pth'), target, '--num-high-levels', 2)
     name = CONFIG.replace('h3l1', 'h2l2')
@@ -175,5 +182,5 @@ def test_tools(source, tmp_path):
     assert 'mapped   transformer.level_embed -> level_embed' in Path(f'{target}.txt').read_text()
     output = run_tool('mmdet_to_official.py', target, tmp_path / 'back.pth')
     assert '80 classes, 91 rows' in output and (tmp_path / 'back.pth').exists()
-    error = run_tool('official_to_mmdet.py', tmp_path / 'none.pth', target, check=False)
-    assert error.splitlines()[-1].startswith('error: must be a checkpoint file that exists')
+    with pytest.raises(SystemExit, match='error: must be a checkpoint file that exists'):
+        run_tool('official_to_mmdet.py', tmp_path / 'none.pth', target)

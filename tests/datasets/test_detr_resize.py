@@ -33,6 +33,20 @@ def test_pixels_are_those_of_pillow():
     assert np.array_equal(results['img'], np.asarray(Image.fromarray(image).resize((53, 40), Image.BILINEAR)))
 
 
+def test_pipeline_of_the_docs_gives_the_images_of_the_authors(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter, which the authors do not look at
+    image.save(tmp_path / 'image.jpg', exif=exif)
+    load = dict(type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation')
+    results = dict(img_path=str(tmp_path / 'image.jpg'))
+    for transform in (load, dict(type='DETRResize', scale=(67, 40), keep_ratio=True)):
+        results = TRANSFORMS.build(transform)(results)
+    with Image.open(tmp_path / 'image.jpg') as image:
+        expected = np.asarray(image.resize((53, 40), Image.BILINEAR))
+    assert np.array_equal(results['img'][..., ::-1], expected)  # mmdet's images are BGR until the model
+
+
 def test_image_whose_ratio_would_change():
     with pytest.raises(ValueError, match='keep_ratio must be True, got False'):
         TRANSFORMS.build(dict(type='DETRResize', keep_ratio=False))
