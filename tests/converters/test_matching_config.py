@@ -72,12 +72,11 @@ def test_lists_on_the_command_line():
     assert 'model.neck.in_channels=[1024,4096]' in options
 
 
-def test_stock_dino_gets_the_bias_of_the_authors_neck():
+def test_stock_dino_gets_the_head_of_the_authors():
     cfg = read('lite_dino/dino-4scale_r18_1xb4-12e_shapes.py')
     cfg.merge_from_dict({'model.backbone.depth': 50, 'model.neck.in_channels': [512, 1024, 2048]})
     matching = find_matching_config(model_options(weights_of(cfg)))
-    assert matching.name == 'mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
-    assert matching.options['model.neck.bias'] is True
+    assert matching.name == 'lite_detr_mmdet::lite_dino/dino-4scale_r50_8xb2-36e_coco.py'
     assert matching.options['model.bbox_head.type'] == 'LiteDINOHead'
     assert matching.read().model.type == 'DINO'
 
