@@ -91,10 +91,18 @@ def read_weights(path: Path) -> Tuple[dict, dict]:
 
 
 def set_num_classes(cfg: Config, num_classes: Optional[int], state_dict: dict) -> None:
-    """Set the number of classes of a config, by default to that of the weights."""
+    """Set the number of classes of a config, by default to that of the weights.
+
+    Raises:
+        ValueError: If the model has no ``bbox_head`` that counts them.
+    """
     if num_classes is None and CLASS_BRANCH in state_dict:
         num_classes = state_dict[CLASS_BRANCH].shape[0]
     if num_classes is not None:
+        if 'bbox_head' not in cfg.model:
+            raise ValueError(
+                f'num_classes is for models with a bbox_head, {cfg.model.type} needs a config for {num_classes}'
+            )
         cfg.model.bbox_head.num_classes = num_classes
 
 
@@ -153,10 +161,10 @@ def _initialise(model: nn.Module) -> None:
 
 def find_dataset_meta(cfg: Config, meta: dict) -> dict:
     """Names of the classes: the weights', the config's or COCO's, whichever are as many as the model's."""
-    num_classes = cfg.model.bbox_head.num_classes
+    num_classes = cfg.model.get('bbox_head', {}).get('num_classes')
     of_config = cfg.get('test_dataloader', {}).get('dataset', {}).get('metainfo')
     for found in (meta.get('dataset_meta'), of_config, CocoDataset.METAINFO):
         found = {key.lower(): value for key, value in (found or {}).items()}
-        if len(found.get('classes', ())) == num_classes:
+        if 'classes' in found and num_classes in (None, len(found['classes'])):
             return found
     return dict(classes=tuple(f'class {index}' for index in range(num_classes)))

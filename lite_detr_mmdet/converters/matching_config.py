@@ -89,7 +89,8 @@ def _candidates() -> List[Tuple[str, str, ConfigDict, int]]:
     for package, folder in folders:
         for path in sorted(folder.glob('*_coco.py')):
             cfg = Config.fromfile(path)
-            found.append((f'{package}::{folder.name}/{path.name}', str(path), cfg.model, cfg.train_cfg.max_epochs))
+            max_epochs = cfg.train_cfg.get('max_epochs', 0)  # there are recipes that count iterations
+            found.append((f'{package}::{folder.name}/{path.name}', str(path), cfg.model, max_epochs))
     return found
 
 

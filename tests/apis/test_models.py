@@ -72,6 +72,10 @@ def test_released_weights(small_config, checkpoint, server, cache, monkeypatch):
 def test_bad_arguments(small_config, tmp_path):
     with pytest.raises(ValueError, match='num_classes must be at least 1, got 0'):
         lite_detr_mmdet.get_model(small_config, num_classes=0)
+    with pytest.raises(
+        ValueError, match='num_classes is for models with a bbox_head, Mask2Former needs a config for 3'
+    ):
+        lite_detr_mmdet.get_model('lite-mask2former_h2l1-2p1x3_r50', num_classes=3)
     with pytest.raises(FileNotFoundError, match='weights must be a file that exists'):
         lite_detr_mmdet.get_model(small_config, pretrained='none.pth')
     with pytest.raises(ValueError, match='no weight fits the model: the file has head'):
