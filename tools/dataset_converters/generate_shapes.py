@@ -5,7 +5,7 @@ Discs, rotated rectangles and triangles of small, medium and large size (COCO's 
 class, lie over one another on noisy backgrounds, among lines and arcs that belong to no object. Boxes are those of the
 exact outlines; pixels are drawn up to one pixel, half of one on average, beyond them.
 
-    python tools/dataset_converters/generate_shapes.py data/shapes --num-train 1000 --num-val 150
+    python tools/dataset_converters/generate_shapes.py data/shapes --num-train 800 --num-val 150
 
 A larger set of many small objects:
 
@@ -167,7 +167,7 @@ def generate_split(root: Path, split: str, num_images: int, size: int, jobs: int
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', type=Path, help='folder to write')
-    parser.add_argument('--num-train', type=int, default=1000, help='training images (default: %(default)s)')
+    parser.add_argument('--num-train', type=int, default=800, help='training images (default: %(default)s)')
     parser.add_argument('--num-val', type=int, default=150, help='validation images (default: %(default)s)')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels (default: %(default)s)')
     parser.add_argument('--max-objects', type=int, default=6, help='most objects in an image (default: %(default)s)')
