@@ -3,6 +3,7 @@
 import http.server
 import importlib.util
 import os
+import re
 import shutil
 import threading
 from functools import partial
@@ -81,7 +82,7 @@ def test_list(installed):
 
 def test_search(installed):
     output = installed.mim('search', 'lite_detr_mmdet', '--config', NAME)
-    assert f'config id: {NAME}\n' in output and 'model                 lite-dino\n' in output
+    assert f'config id: {NAME}\n' in output and re.search(r'^model +lite-dino$', output, re.MULTILINE)
     found = installed.mim('search', 'lite_detr_mmdet', '--condition', 'epochs<20', '--field', 'epochs')
     assert NAME.replace('36e', '12e') in found and NAME not in found
 
