@@ -11,13 +11,21 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline test lint format environment kernels sanitize cuda-build release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test lint format environment kernels sanitize cuda-build release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
 
 quickstart-baseline: $(STAMP)
 	$(PY) tools/quickstart.py --baseline
+
+# Train a small Lite-DINO on BCCD (real images; BCCD_ROOT names its folder), evaluate it on the test images, publish it.
+BCCD = lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_bccd
+BCCD_CONFIG = configs/lite_dino/$(BCCD).py
+bccd-checkpoint: $(STAMP)
+	$(PY) tools/train.py $(BCCD_CONFIG) --work-dir work_dirs/$(BCCD) --resume
+	$(PY) tools/test.py $(BCCD_CONFIG) work_dirs/$(BCCD)/epoch_12.pth --work-dir work_dirs/$(BCCD)/test
+	$(PY) tools/model_converters/publish_model.py work_dirs/$(BCCD)/epoch_12.pth work_dirs/$(BCCD)/published --fp16
 
 test: $(STAMP)
 	$(PY) -m pytest -q tests
