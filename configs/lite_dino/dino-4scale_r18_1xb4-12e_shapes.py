@@ -6,7 +6,7 @@ custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
 custom_hooks = [dict(type='EpochSeedHook')]  # a resumed run equals an uninterrupted one
 
 model = dict(
-    num_queries=40,
+    num_queries=60,
     backbone=dict(
         depth=18, frozen_stages=-1, norm_cfg=dict(type='BN', requires_grad=True), norm_eval=False, init_cfg=None
     ),
@@ -15,7 +15,7 @@ model = dict(
     decoder=dict(num_layers=3, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
     bbox_head=dict(num_classes=3),
     dn_cfg=dict(group_cfg=dict(num_dn_queries=60)),
-    test_cfg=dict(max_per_img=40),
+    test_cfg=dict(max_per_img=60),
 )
 
 data_root = 'data/shapes/'

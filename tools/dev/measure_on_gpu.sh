@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in stages of less than ten minutes that can be repeated: docs/gpu_evidence.md.
-#   tools/dev/gpu_session.sh pack                       with a package index, without a GPU: wheels and sources
-#   tools/dev/gpu_session.sh build|test|sanitize        the operator; needs torch, nvcc, ninja, pytest
-#   tools/dev/gpu_session.sh limits|kernels|kernels-cold
-#   tools/dev/gpu_session.sh mmcv                       mmcv with its operators, for the stages below
-#   tools/dev/gpu_session.sh models DTYPE BATCH_SIZE    e.g. models bfloat16 16
-#   tools/dev/gpu_session.sh train DATASET              shapes or bccd; trains on in the background, call it again
-#   tools/dev/gpu_session.sh stop                       end what `train` left running
+#   tools/dev/measure_on_gpu.sh pack                       with a package index, without a GPU: wheels and sources
+#   tools/dev/measure_on_gpu.sh build|test|sanitize        the operator; needs torch, nvcc, ninja, pytest
+#   tools/dev/measure_on_gpu.sh limits|kernels|kernels-cold
+#   tools/dev/measure_on_gpu.sh mmcv                       mmcv with its operators, for the stages below
+#   tools/dev/measure_on_gpu.sh models DTYPE BATCH_SIZE    e.g. models bfloat16 16
+#   tools/dev/measure_on_gpu.sh train DATASET              shapes or bccd; trains on in the background, call it again
+#   tools/dev/measure_on_gpu.sh stop                       end what `train` left running
 # Results go to RESULTS (benchmarks/results/gpu), and with a log, and with what `build` and `mmcv` made, to the folder OUT
 # where that is set. PYTHON names the interpreter (python3), WORK a folder for what is built (build/gpu), LIMIT the
 # seconds of a call (540), JOBS the compilers (all cores), PARALLEL the trainings at a time (8), TRAIN_LIMIT the seconds
@@ -15,7 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-stage=${1:?usage: gpu_session.sh STAGE, see the beginning of this file}
+stage=${1:?usage: measure_on_gpu.sh STAGE, see the beginning of this file}
 python=${PYTHON:-python3}
 limit=${LIMIT:-540}
 jobs=${JOBS:-$(nproc)}

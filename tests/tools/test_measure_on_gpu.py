@@ -1,4 +1,4 @@
-"""tools/dev/gpu_session.sh and what it calls, as far as they go without a GPU."""
+"""tools/dev/measure_on_gpu.sh and what it calls, as far as they go without a GPU."""
 
 import importlib.util
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPT = 'tools/dev/gpu_session.sh'
+SCRIPT = 'tools/dev/measure_on_gpu.sh'
 
 
 @pytest.fixture
