@@ -7,6 +7,9 @@ from typing import Sequence, Tuple
 # Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import lite_detr_mmdet  # noqa: F401  before mmdet: it completes an mmcv without compiled operators
+
+# isort: split
 import language_model  # noqa: F401  registers a text encoder
 import numpy as np
 import pytest

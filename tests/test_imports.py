@@ -8,7 +8,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from mmdet.registry import HOOKS, MODELS
 
 import lite_detr_mmdet
 from lite_detr_mmdet.compat import versions
@@ -23,7 +22,7 @@ MAY_IMPORT = {
     'models/dense_heads': ({'models/layers'}, None),
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
     'analysis': ({'ops', 'models/layers'}, None),
-    'compat': (set(), None),
+    'compat': ({'ops'}, None),
     'datasets': (set(), None),
     'engine': (set(), None),
     'utils': ({'compat', 'models/detectors', 'models/layers', 'engine'}, None),
@@ -122,23 +121,22 @@ def test_everything_is_registered():
     result = python(
         """
         import sys
-        import mmdet.engine, mmdet.models
-        from mmdet.registry import HOOKS, MODELS
-        before = set(MODELS.module_dict) | set(HOOKS.module_dict)
         import lite_detr_mmdet
         assert 'lite_detr_mmdet.apis' not in sys.modules  # imported when it is first used
-        print(*sorted((set(MODELS.module_dict) | set(HOOKS.module_dict)) - before))
+        import mmdet.engine, mmdet.models
+        from mmdet.registry import HOOKS, MODELS
+        for name, item in {**MODELS.module_dict, **HOOKS.module_dict}.items():
+            print(name, item.__module__)
         """
     )
     assert result.returncode == 0, result.stderr
-    registered = result.stdout.split()
-    assert {'LiteDINO', 'LiteDeformableDETR', 'HDETR', 'HDETRHead', 'LiteHDETR'} <= set(registered)
-    assert {'LiteEncoder', 'KeyAwareDeformableAttention', 'EpochSeedHook'} <= set(registered)
-    assert {'LiteGroundingDINO', 'LiteGroundingDinoEncoder', 'LiteMSDeformAttnPixelDecoder'} <= set(registered)
-    for name in registered:
-        assert (MODELS.get(name) or HOOKS.get(name)).__module__.startswith('lite_detr_mmdet.')
+    modules = dict(line.split() for line in result.stdout.splitlines())
+    registered = {name for name, module in modules.items() if module.startswith('lite_detr_mmdet.')}
+    assert {'LiteDINO', 'LiteDeformableDETR', 'HDETR', 'HDETRHead', 'LiteHDETR'} <= registered
+    assert {'LiteEncoder', 'KeyAwareDeformableAttention', 'EpochSeedHook'} <= registered
+    assert {'LiteGroundingDINO', 'LiteGroundingDinoEncoder', 'LiteMSDeformAttnPixelDecoder'} <= registered
     # Nothing may be registered anew under a name of mmdet's: a config would silently mean something else.
-    assert MODELS.get('DINO').__module__ == 'mmdet.models.detectors.dino'
+    assert modules['DINO'] == 'mmdet.models.detectors.dino'
 
 
 @pytest.mark.parametrize('missing', ['mmengine', 'mmcv', 'mmdet'])
@@ -152,14 +150,44 @@ def test_missing_package(missing):
     )
     error = result.stderr.rpartition('ImportError: ')[2]
     assert result.returncode == 1 and f'needs {missing} >=' in error
-    assert versions.REQUIREMENTS[missing][2] in error and 'LITE_DETR_OPS_ONLY=1' in error
+    assert versions.REQUIREMENTS[missing].command in error and 'LITE_DETR_OPS_ONLY=1' in error
 
 
-def test_missing_operators_of_mmcv():
-    result = python("import sys; sys.modules['mmcv._ext'] = None; import lite_detr_mmdet")
+def test_operators_of_mmcv_that_cannot_be_loaded(monkeypatch, tmp_path):
+    (tmp_path / '_ext.py').write_text("raise ImportError('undefined symbol: something of another torch')")
+    result = python(
+        f"""
+        import sys
+        import mmcv
+        mmcv.__path__.insert(0, {str(tmp_path)!r})
+        import lite_detr_mmdet
+        """
+    )
     error = result.stderr.rpartition('ImportError: ')[2]
-    assert result.returncode == 1 and 'mmcv._ext' in error and versions.INSTALL_MMCV in error
+    assert result.returncode == 1 and 'undefined symbol' in error and versions.INSTALL_MMCV in error
     assert 'MMCV_WITH_OPS=1 pip install --no-build-isolation' in error
+
+
+def test_two_distributions_of_mmcv_are_named(monkeypatch):
+    installed = {'mmcv': '2.1.0', 'mmcv-lite': '2.0.1'}
+
+    def version(name):
+        if name in installed:
+            return installed[name]
+        raise versions.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions.metadata, 'version', version)
+    monkeypatch.setattr(versions, 'REQUIREMENTS', {'mmcv': versions.REQUIREMENTS['mmcv']})
+    with pytest.warns(UserWarning, match='mmcv 2.1.0 and mmcv-lite 2.0.1 are installed and share the module'):
+        versions.check_versions()
+
+
+def test_mmdet_that_refuses_another_package_by_assertion(tmp_path):
+    (tmp_path / 'mmdet').mkdir()
+    (tmp_path / 'mmdet' / '__init__.py').write_text("raise AssertionError('MMCV==2.3.6 is used but incompatible')")
+    result = python(f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import lite_detr_mmdet')
+    error = result.stderr.rpartition('ImportError: ')[2]
+    assert result.returncode == 1 and 'MMCV==2.3.6' in error and versions.REQUIREMENTS['mmdet'].command in error
 
 
 def test_mmdet_that_is_too_old_for_mmcv_is_named_first():
@@ -168,7 +196,7 @@ def test_mmdet_that_is_too_old_for_mmcv_is_named_first():
         """
         from importlib import metadata
         original = metadata.version
-        metadata.version = lambda name: '3.0.0' if name == 'mmdet' else original(name)
+        metadata.version = lambda name: '3.0.0' if name == 'mmdet' else original(name)  # of the others the true ones
         import lite_detr_mmdet
         """
     )
@@ -180,22 +208,29 @@ def test_mmdet_that_is_too_old_for_mmcv_is_named_first():
 @pytest.mark.parametrize(
     'name, version',
     [('mmengine', '0.9.1'), ('mmengine', '0.11.0rc0'), ('mmcv', '1.7.2'), ('mmcv', '2.2.0'), ('mmdet', '3.2.0')]
-    + [('mmdet', '3.4.0.dev1'), ('mmdet', '4.0.0')],
+    + [('mmdet', '3.4.0.dev1'), ('mmdet', '4.0.0'), ('mmcv-lite', '2.2.0'), ('onedl-mmcv', '2.4.0')]
+    + [('onedl-mmdetection', '3.3.0'), ('onedl-mmengine', '0.11.0')],
 )
 def test_version_that_does_not_fit(monkeypatch, name, version):
     import importlib
 
-    monkeypatch.setattr(importlib.import_module(name), '__version__', version)
-    monkeypatch.setattr(versions.metadata, 'version', lambda _: version)
-    monkeypatch.setattr(versions, 'REQUIREMENTS', {name: versions.REQUIREMENTS[name]})
+    module, requirement = next((key, item) for key, item in versions.REQUIREMENTS.items() if name in item.ranges)
+    monkeypatch.setattr(importlib.import_module(module), '__version__', version)
+    monkeypatch.setattr(versions, 'installed_distributions', lambda _: {name: version})
+    monkeypatch.setattr(versions, 'REQUIREMENTS', {module: requirement})
     with pytest.raises(ImportError) as error:
         versions.check_versions()
-    assert f'{version} is installed' in str(error.value) and versions.REQUIREMENTS[name][2] in str(error.value)
+    assert f'{name} {version} is installed' in str(error.value) and requirement.command in str(error.value)
 
 
-@pytest.mark.parametrize('name, version', [('mmengine', '0.10.7'), ('mmcv', '2.0.1'), ('mmcv', '2.1.0')])
-def test_version_that_fits(name, version):
-    versions.check_version(name, version)
+@pytest.mark.parametrize(
+    'name, version, distributions',
+    [('mmengine', '0.10.7', ['mmengine']), ('mmcv', '2.0.1', ['mmcv']), ('mmcv', '2.1.0', ['mmcv-lite'])]
+    + [('mmcv', '2.3.6', ['onedl-mmcv']), ('mmdet', '3.5.1', ['onedl-mmdetection'])]
+    + [('mmengine', '0.10.12', ['onedl-mmengine']), ('mmdet', '3.3.0', [])],
+)
+def test_version_that_fits(name, version, distributions):
+    versions.check_version(name, version, distributions)
 
 
 def test_version_of_the_package():

@@ -1,16 +1,20 @@
 """What today's torch needs to run the OpenMMLab stack; applied once when ``lite_detr_mmdet`` is imported.
 
-Importing this package checks the versions of mmengine, mmcv and mmdet first.
+Importing this package first checks the versions of mmengine, mmcv and mmdet, and puts a stand-in in the place of
+mmcv's compiled operators where there are none.
 """
 
 # ruff: noqa: E402
+from .find_loader import restore_find_loader
 from .versions import check_versions
 
 # Before everything that imports the packages that are checked: their own errors name no remedy.
+restore_find_loader()
 check_versions()
 
 from .config_scope import config_folder, config_path, register_config_scope
 from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
+from .mmcv_ext import has_stand_in
 from .safe_globals import add_checkpoint_safe_globals
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     'config_path',
     'cpu_model_wrapper_cfg',
     'has_accelerator',
+    'has_stand_in',
 ]
 
 
