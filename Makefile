@@ -47,23 +47,23 @@ format: $(STAMP)
 
 # Compile every CUDA kernel with nvcc, where there is one, and fail if registers spill.
 kernels: $(STAMP)
-	$(PY) tools/dev/compile_cuda_kernels.py --archs sm_80 sm_90
+	$(PY) .dev_scripts/compile_cuda_kernels.py --archs sm_80 sm_90
 
 # Run the CPU operator's tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(STAMP)
-	PY=$(PY) tools/dev/sanitize_cpu_op.sh
+	PY=$(PY) .dev_scripts/sanitize_cpu_op.sh
 
 # Build the whole extension with a CUDA torch, which needs nvcc but no GPU, in a folder of its own.
 cuda-build:
-	tools/dev/build_cuda_without_gpu.sh $(or $(FOLDER),build/cuda)
+	.dev_scripts/build_cuda_without_gpu.sh $(or $(FOLDER),build/cuda)
 
 # Build wheel and source archive, install each in a clean environment, use them there.
 release-check:
-	tools/dev/release_check.sh $(or $(FOLDER),build/release)
+	.dev_scripts/release_check.sh $(or $(FOLDER),build/release)
 
 ifdef STAMP
-$(STAMP): tools/dev/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)
-	tools/dev/setup_env.sh $(VENV)
+$(STAMP): .dev_scripts/setup_env.sh setup.py setup.cfg pyproject.toml $(wildcard requirements/*.txt) $(SOURCES)
+	.dev_scripts/setup_env.sh $(VENV)
 	touch $@
 endif
 

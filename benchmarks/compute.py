@@ -3,7 +3,7 @@
 
     python benchmarks/compute.py
 
-The figures go from there into the metafiles and tables by tools/analysis_tools/list_configs.py. The image size is the
+The figures go from there into the metafiles and tables by .dev_scripts/update_model_zoo.py. The image size is the
 one at which the authors' released code has the GFLOPs that their paper states.
 """
 
@@ -16,7 +16,8 @@ from mmdet.utils import register_all_modules
 from tqdm import tqdm
 
 import lite_detr_mmdet  # noqa: F401  registers the models
-from lite_detr_mmdet.analysis import count_config, read_model_zoo
+from lite_detr_mmdet.analysis import count_config
+from lite_detr_mmdet.zoo import read_metafiles
 
 # Readings of the Deformable DETR that the paper leaves open, as settings of its rows in Table 3.
 VARIANTS = {
@@ -41,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     register_all_modules()
-    zoo = read_model_zoo()
+    zoo = read_metafiles()
     results = dict(environment=describe_environment(), shape=SHAPE, models={}, uncounted={}, variants={})
     for model in tqdm(zoo):
         try:

@@ -4,7 +4,7 @@
     python benchmarks/detectors.py CONFIG [CONFIG...] --shape 800 1333 --repeat 5 --out benchmarks/results/cpu
     python benchmarks/detectors.py CONFIG [CONFIG...] --device cuda --dtype bfloat16 --batch-size 16 --parts training
 
-Configs are paths or names in a package, such as mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py.
+Configs are named as for every command: a file, a model of this package, or mmdet::dino/....
 
 Weights are random: time does not depend on them. The first config is the baseline of the ratios. The encoder is timed
 on the inputs that the detector gives it; the detector from a normalised image in memory to boxes; training from there
@@ -33,6 +33,7 @@ from timing import measure_peak_bytes
 from torch import Tensor, nn
 
 import lite_detr_mmdet  # noqa: F401  registers the models
+from lite_detr_mmdet.utils import existing_config
 
 RT_DETR = 'RT-DETR R50 (transformers)'
 NUM_OBJECTS = 10  # in each image of a training step
@@ -40,7 +41,7 @@ NUM_OBJECTS = 10  # in each image of a training step
 
 def build_model(config: str, device: str) -> nn.Module:
     """Build the detector of a config with random weights and without downloads."""
-    cfg = Config.fromstring(f'_base_ = {config!r}', '.py') if '::' in config else Config.fromfile(config)
+    cfg = Config.fromfile(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
@@ -191,7 +192,9 @@ def write_results(out: str, environment: dict, rows: List[dict]) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='+', help='config files; the first is the baseline')
+    parser.add_argument(
+        'configs', nargs='+', type=existing_config, help='config files or names of models; the first is the baseline'
+    )
     parser.add_argument('--shape', nargs=2, type=int, default=[800, 1333], metavar=('H', 'W'))
     parser.add_argument('--batch-size', type=int, default=1)
     parser.add_argument('--repeat', type=int, default=5, help='timed rounds (default: %(default)s)')
@@ -221,7 +224,7 @@ def main() -> None:
     dtype = None if args.dtype == 'float32' else getattr(torch, args.dtype)
     autocast = partial(torch.autocast, device_type, dtype, enabled=dtype is not None)
     batch = make_batch(args.batch_size, args.shape, args.device)
-    models = {Path(config.rpartition(':')[2]).stem: build_model(config, args.device) for config in args.configs}
+    models = {Path(config).stem: build_model(config, args.device) for config in args.configs}
     if args.compile:
         for model in models.values():
             model.encoder.compile(mode=args.compile)

@@ -95,7 +95,7 @@ def mmcv(
 
 
 class MMCVFunction(torch.autograd.Function):
-    """Calls the two operators of mmcv that tools/dev/build_mmcv_op.py compiles alone."""
+    """Calls the two operators of mmcv that .dev_scripts/build_mmcv_op.py compiles alone."""
 
     @staticmethod
     def forward(ctx, value, spatial_shapes, level_start_index, locations, weights, step) -> Tensor:

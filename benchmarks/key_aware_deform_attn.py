@@ -217,7 +217,7 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
     parser.add_argument('--flush', action='store_true', help='empty the caches of the GPU before every call')
     parser.add_argument('--limits', type=Path, help='JSON of gpu_limits.py, for the floors of a GPU')
-    parser.add_argument('--mmcv-library', type=Path, help="mmcv's operator alone, of tools/dev/build_mmcv_op.py")
+    parser.add_argument('--mmcv-library', type=Path, help="mmcv's operator alone, of .dev_scripts/build_mmcv_op.py")
     parser.add_argument('--quick', action='store_true', help='toy sizes and one round, to try the script')
     parser.add_argument('--out', type=Path, help='path without suffix of the .json and .md to write')
     return parser.parse_args(arguments)

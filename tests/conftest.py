@@ -1,23 +1,19 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share; they need torch only, so that the tests of the operators do."""
 
 import os
 from pathlib import Path
-from typing import Sequence, Tuple
 
 # Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-import lite_detr_mmdet  # noqa: F401  before mmdet: it completes an mmcv without compiled operators
+# Before mmdet: it completes an mmcv without compiled operators. With LITE_DETR_OPS_ONLY=1 it imports neither.
+import lite_detr_mmdet  # noqa: F401
 
 # isort: split
-import language_model  # noqa: F401  registers a text encoder
 import numpy as np
 import pytest
 import torch
-from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 
-ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / 'data' / 'golden'
 
 
@@ -26,59 +22,6 @@ def seed() -> None:
     """Make every test start from the same random state."""
     torch.manual_seed(0)
     np.random.seed(0)
-
-
-@pytest.fixture
-def tiny_config():
-    """Read a config of ``configs/`` and make it small enough for one training step on a small image."""
-
-    def read(path: str, num_queries: int = 20) -> Config:
-        cfg = Config.fromfile(ROOT / 'configs' / path)
-        if 'panoptic_head' in cfg.model:
-            cfg.model.panoptic_head.num_queries = num_queries
-            cfg.model.data_preprocessor.batch_augments = None  # pads to 1024x1024
-            cfg.model.train_cfg.num_points = 100
-            cfg.model.test_cfg.max_per_image = 10
-        else:
-            cfg.model.num_queries = num_queries
-            cfg.model.test_cfg.max_per_img = 10
-        if 'language_model' in cfg.model:
-            cfg.model.language_model = dict(type='RandomLanguageModel')
-        if cfg.model.get('num_queries_one2many'):
-            cfg.model.num_queries_one2many = 2 * num_queries
-        cfg.model.backbone.init_cfg = None  # no download
-        if cfg.model.backbone.type == 'SwinTransformer':
-            cfg.model.backbone.depths = [1, 1, 1, 1]
-        elif cfg.model.backbone.depth == 50:
-            cfg.model.backbone.depth = 18
-            user = cfg.model.get('neck', cfg.model.get('panoptic_head'))
-            user.in_channels = [channels // 4 for channels in user.in_channels]
-        return cfg
-
-    return read
-
-
-@pytest.fixture
-def batch():
-    """Make images with ground truth as a dataloader would: ``num_boxes`` lists the boxes of each image."""
-
-    def make(num_boxes: Sequence[int] = (3, 1), size: Tuple[int, int] = (128, 160), num_classes: int = 3) -> dict:
-        data = demo_mm_inputs(
-            batch_size=len(num_boxes),
-            # The last image is smaller than the first, so that there is padding.
-            image_shapes=[(3, size[0] - 16 * index, size[1] - 32 * index) for index in range(len(num_boxes))],
-            num_items=list(num_boxes),
-            num_classes=num_classes,
-            with_mask=True,
-            texts=[('ant', 'brown bear', 'cat')] * len(num_boxes),
-            custom_entities=True,
-        )
-        for sample in data['data_samples']:
-            boxes = sample.gt_instances.bboxes
-            sample.gt_instances.bboxes = boxes.tensor if hasattr(boxes, 'tensor') else boxes
-        return data
-
-    return make
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def check_command(words: list, monkeypatch) -> None:
     if re.fullmatch(r'(.*/)?python[\d.]*', program) and rest and rest[0].endswith('.py'):
         program, *rest = rest
     name = Path(program).name
-    if program.endswith(('.py', '.sh')) or program.startswith(('tools/', 'demo/', '.ci/', './')):
+    if program.endswith(('.py', '.sh')) or program.startswith(('tools/', 'demo/', '.ci/', '.dev_scripts/', './')):
         assert (ROOT / program).is_file(), f'{program} does not exist'
         for word in rest:
             if '/' in word and not word.startswith('-') and '=' not in word and '::' not in word:

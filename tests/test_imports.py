@@ -22,12 +22,13 @@ MAY_IMPORT = {
     'models/dense_heads': ({'models/layers'}, None),
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
     'analysis': ({'ops', 'models/layers'}, None),
-    'compat': ({'ops'}, None),
+    'zoo': (set(), {'mmengine', 'yaml'}),
+    'compat': ({'ops', 'zoo'}, None),
     'datasets': (set(), None),
     'engine': (set(), None),
-    'utils': ({'compat', 'models/detectors', 'models/layers', 'engine'}, None),
-    'converters': ({'compat', 'utils'}, None),
-    'apis': ({'compat', 'utils', 'converters'}, None),
+    'utils': ({'compat', 'zoo'}, None),
+    'converters': ({'utils', 'zoo'}, None),
+    'apis': ({'compat', 'utils', 'zoo'}, None),
 }
 
 

@@ -139,7 +139,15 @@ def test_source_distribution_builds_the_same_wheel(sources, wheel, tmp_path):
     with tarfile.open(archive) as file:
         file.extractall(tmp_path, filter='data')
     unpacked = tmp_path / archive.name.removesuffix('.tar.gz')
-    for name in ('csrc', 'tests', 'requirements', 'Makefile', 'LICENSE', 'model-index.yml', 'tools/dev/setup_env.sh'):
+    for name in (
+        'csrc',
+        'tests',
+        'requirements',
+        'Makefile',
+        'LICENSE',
+        'model-index.yml',
+        '.dev_scripts/setup_env.sh',
+    ):
         assert (unpacked / name).exists() or not (sources / name).exists(), name
     built = tmp_path / 'wheel'
     run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', built, unpacked, cwd=tmp_path)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """The main job from beginning to end on generated images: generate, train, evaluate, draw.
 
-Trains the small Lite-DINO of ``configs/lite_dino`` (``--baseline``: the stock DINO of the same size) on the generated
-shapes, evaluates the last checkpoint on the held-out images with COCO's metric and draws predictions. A run that was
-interrupted goes on where it stopped.
+Trains a small Lite-DINO (``--baseline``: the stock DINO of the same size) on generated shapes, evaluates the last
+checkpoint on the held-out images with COCO's metric and draws predictions. A run that was interrupted goes on where it
+stopped. Images go to ``data/shapes`` and results to ``work_dirs``, below the current folder.
 """
 
 import argparse
@@ -15,21 +15,21 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / 'configs' / 'lite_dino'
-LITE = CONFIGS / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
-BASELINE = CONFIGS / 'dino-4scale_r18_1xb4-12e_shapes.py'
+SCRIPTS = Path(__file__).resolve().parent.parent  # the source tree, or what an installed package ships
+LITE = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes'
+BASELINE = 'dino-4scale_r18_1xb4-12e_shapes'
+DATA_ROOT = Path('data/shapes')  # where the configs expect it
 NUM_PICTURES = 8
 
 
-def run(*command) -> float:
-    """Run a script of this repository with this interpreter; return the seconds that it took."""
-    print('+', *command, flush=True)
+def run(script: str, *arguments) -> float:
+    """Run a script with this interpreter; return the seconds that it took."""
+    print('+', script, *arguments, flush=True)
     start = time.perf_counter()
     # Threads spin for microseconds, then sleep: spinning longer is many times slower where other programs use the
     # processor, too; sleeping at once takes a third longer where none does.
     environment = {'GOMP_SPINCOUNT': '1000', **os.environ}
-    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, str(SCRIPTS / script), *map(str, arguments)], env=environment, check=True)
     return time.perf_counter() - start
 
 
@@ -49,9 +49,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = BASELINE if args.baseline else LITE
-    work_dir = ROOT / 'work_dirs' / config.stem
-    data_root = ROOT / 'data' / 'shapes'
-    run('tools/dataset_converters/generate_shapes.py', data_root)
+    work_dir = Path('work_dirs') / config
+    run('tools/dataset_converters/generate_shapes.py', DATA_ROOT)
     seconds = run('tools/train.py', config, '--work-dir', work_dir, '--resume')
     checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
     run('tools/test.py', config, checkpoint, '--work-dir', work_dir / 'test')
@@ -59,15 +58,15 @@ def main() -> None:
 
     samples = work_dir / 'samples'
     samples.mkdir(exist_ok=True)
-    for image in sorted((data_root / 'val').glob('*.png'))[:NUM_PICTURES]:
+    for image in sorted((DATA_ROOT / 'val').glob('*.png'))[:NUM_PICTURES]:
         (samples / image.name).write_bytes(image.read_bytes())
     run('demo/image_demo.py', samples, config, '--weights', checkpoint, '--out-dir', work_dir / 'predictions')
 
-    print(f'\n{config.stem}: trained in {seconds / 60:.1f} minutes')
+    print(f'\n{config}: trained in {seconds / 60:.1f} minutes')
     for name in ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'):
         print(f'held-out bbox {name:7} {metrics[f"coco/bbox_{name}"]:.3f}')
     pictures = sorted((work_dir / 'predictions' / 'vis').iterdir())
-    print('pictures of predictions:', *(path.relative_to(ROOT) for path in pictures), sep='\n  ')
+    print('pictures of predictions:', *pictures, sep='\n  ')
     if metrics['coco/bbox_mAP'] < args.min_map:
         raise SystemExit(f'mAP {metrics["coco/bbox_mAP"]:.3f} is below {args.min_map}')
 

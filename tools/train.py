@@ -12,7 +12,7 @@ from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_c
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector')
-    parser.add_argument('config', type=existing_config, help='config file')
+    parser.add_argument('config', type=existing_config, help='config file or name of a model')
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     parser.add_argument(

@@ -1,7 +1,7 @@
 """What programs that use the models need: names, configs, weights, inference."""
 
+from ..zoo import get_config, list_models
 from .detector import Detector
 from .models import get_model
-from .zoo import get_config, list_models
 
 __all__ = ['Detector', 'get_config', 'get_model', 'list_models']

@@ -7,9 +7,9 @@ from mmdet.apis import DetInferencer
 from mmdet.utils import ConfigType
 from torch import nn
 
+from ..zoo import get_config
 from .download import cached_weights
 from .models import find_dataset_meta, find_weights, read_weights, set_num_classes
-from .zoo import get_config
 
 
 class Detector(DetInferencer):

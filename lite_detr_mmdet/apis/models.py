@@ -15,8 +15,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..utils import load_checkpoint_file
+from ..zoo import find_model, get_config
 from .download import cached_weights
-from .zoo import find_model, get_config
 
 CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
 
@@ -78,10 +78,10 @@ def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path
         return None
     if pretrained is not True:
         return cached_weights(pretrained)
-    weights = None if '::' in name or name.endswith('.py') else find_model(name).weights
-    if weights is None:
+    model = find_model(name)
+    if model is None or model.weights is None:
         raise ValueError(f'{name} has no released weights: pretrained must be a file or an address')
-    return cached_weights(weights)
+    return cached_weights(model.weights)
 
 
 def read_weights(path: Path) -> Tuple[dict, dict]:

@@ -12,7 +12,7 @@ from .versions import check_versions
 restore_find_loader()
 check_versions()
 
-from .config_scope import config_folder, config_path, register_config_scope
+from .config_scope import register_config_scope
 from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
 from .mmcv_ext import has_stand_in
 from .safe_globals import add_checkpoint_safe_globals
@@ -20,8 +20,6 @@ from .safe_globals import add_checkpoint_safe_globals
 __all__ = [
     'apply_compat',
     'check_versions',
-    'config_folder',
-    'config_path',
     'cpu_model_wrapper_cfg',
     'has_accelerator',
     'has_stand_in',

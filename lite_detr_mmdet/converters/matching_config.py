@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from ..compat import config_folder
+from ..zoo import config_folder
 from .model_options import DEFAULTS
 
 MISSING = object()

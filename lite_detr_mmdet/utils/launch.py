@@ -9,23 +9,20 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..compat import config_path, cpu_model_wrapper_cfg
+from ..compat import cpu_model_wrapper_cfg
+from ..zoo import ConfigNotFoundError, find_config
 
 
 def existing_config(name: str) -> str:
-    """Type of a command-line argument: a config file, or one of an installed package, as ``mmdet::...``.
+    """Type of a command-line argument: any name of a config that :func:`lite_detr_mmdet.get_config` takes.
 
     Raises:
         argparse.ArgumentTypeError: If there is no such config.
     """
-    if '::' in name:
-        try:
-            return config_path(name)
-        except FileNotFoundError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-    if not os.path.isfile(name):
-        raise argparse.ArgumentTypeError(f'must be a config file that exists, got {name!r}')
-    return name
+    try:
+        return str(find_config(name))
+    except ConfigNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def existing_checkpoint(name: str) -> str:

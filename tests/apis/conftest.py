@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from lite_detr_mmdet.compat import config_path
+from lite_detr_mmdet.zoo import find_config
 
 SHAPES = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
 
@@ -57,7 +57,7 @@ def server():
 def small_config(tmp_path_factory):
     """Config file of a small model."""
     path = tmp_path_factory.mktemp('config') / 'small.py'
-    cfg = Config.fromfile(config_path(SHAPES))
+    cfg = Config.fromfile(find_config(SHAPES))
     cfg.merge_from_dict(
         {
             'model.num_queries': 10,

@@ -14,10 +14,10 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import lite_detr_mmdet
-from lite_detr_mmdet.compat import config_path
 from lite_detr_mmdet.converters import mmdet_to_official
 from lite_detr_mmdet.converters.files import convert_mmdet_file, convert_official_file, high_levels_of_name
 from lite_detr_mmdet.utils import file_sha256, save_checkpoint_file
+from lite_detr_mmdet.zoo import find_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'
@@ -45,7 +45,7 @@ SMALL = {
 @pytest.fixture(scope='module')
 def weights() -> dict:
     """The authors' weights of a small Lite-DINO (1+1)x3."""
-    cfg = Config.fromfile(config_path(CONFIG)).model
+    cfg = Config.fromfile(find_config(CONFIG)).model
     for key, value in SMALL.items():
         *path, name = key.split('.')
         node = cfg

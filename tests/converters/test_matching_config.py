@@ -7,9 +7,9 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from lite_detr_mmdet.compat import config_folder
 from lite_detr_mmdet.converters.matching_config import check_weights_fit, find_matching_config
 from lite_detr_mmdet.converters.model_options import model_options
+from lite_detr_mmdet.zoo import config_folder
 
 # One config per model: recipes that differ only in epochs or classes have the same weights.
 CONFIGS = [

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from helpers.official_weights import golden_shapes, make_weight, make_weights
 from mmdet.models.backbones.swin import swin_converter
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from official_weights import golden_shapes, make_weight, make_weights
 
 import lite_detr_mmdet  # noqa: F401
 from lite_detr_mmdet.converters import mmdet_to_official, official_to_mmdet

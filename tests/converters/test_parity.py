@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.official_weights import golden_outputs, golden_shapes, make_images, make_weights
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from official_weights import golden_outputs, golden_shapes, make_images, make_weights
 
 import lite_detr_mmdet  # noqa: F401
 from lite_detr_mmdet.converters.class_rows import COCO_CATEGORY_IDS

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from op_arguments import make_arguments
+from helpers.op_arguments import make_arguments
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from op_arguments import make_arguments
+from helpers.op_arguments import make_arguments
 
 from lite_detr_mmdet.ops import extension, key_aware_deform_attn
 
@@ -113,8 +113,8 @@ def test_report():
 # Values and gradients of the kernels for one instruction set; each process chooses one for good.
 CAPABILITY_CODE = """
 import torch
-from op_arguments import make_arguments, run_with_gradients
-from tolerances import GRADIENT_RELATIVE_L2, relative_l2
+from helpers.op_arguments import make_arguments, run_with_gradients
+from helpers.tolerances import GRADIENT_RELATIVE_L2, relative_l2
 from lite_detr_mmdet.ops import key_aware_deform_attn
 
 for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):

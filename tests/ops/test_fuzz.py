@@ -3,10 +3,10 @@
 import math
 
 import torch
+from helpers.op_arguments import make_arguments, run_with_gradients
+from helpers.tolerances import relative_l2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_arguments import make_arguments, run_with_gradients
-from tolerances import relative_l2
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
 

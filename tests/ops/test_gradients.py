@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from op_arguments import DIFFERENTIABLE, make_arguments, run_with_gradients
-from tolerances import GRADIENT_RELATIVE_L2, cosine, relative_bias, relative_l2
+from helpers.op_arguments import DIFFERENTIABLE, make_arguments, run_with_gradients
+from helpers.tolerances import GRADIENT_RELATIVE_L2, cosine, relative_bias, relative_l2
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
 

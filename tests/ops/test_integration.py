@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from op_arguments import make_arguments, run_with_gradients
-from tolerances import RELATIVE_L2, relative_l2
+from helpers.op_arguments import make_arguments, run_with_gradients
+from helpers.tolerances import RELATIVE_L2, relative_l2
 from torch.utils.flop_counter import FlopCounterMode
 
 from lite_detr_mmdet.ops import flops, key_aware_deform_attn

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from op_arguments import make_arguments, naive_key_aware_deform_attn, run_with_gradients
-from tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, relative_l2
+from helpers.op_arguments import make_arguments, naive_key_aware_deform_attn, run_with_gradients
+from helpers.tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, relative_l2
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lite_detr_mmdet.analysis import PARTS, read_model_zoo
+from lite_detr_mmdet.analysis import PARTS
+from lite_detr_mmdet.zoo import read_metafiles
 
 TOOL = 'tools/analysis_tools/get_flops.py'
 MAIN = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'
@@ -49,7 +50,7 @@ def test_comparison_with_the_paper(get_flops):
     printed = get_flops(MAIN, '--compare')
     (line,) = [line for line in printed.splitlines() if 'h3l1-2p1x3_r50' in line]
     cells = [cell.strip() for cell in line.strip('|').split('|')]
-    (model,) = [model for model in read_model_zoo() if f'lite_dino/{model.config.name}' in MAIN]
+    (model,) = [model for model in read_metafiles() if f'lite_dino/{model.config.name}' in MAIN]
     counted, encoder, params = (model.metadata[name] for name in ('GMACs', 'Encoder GMACs', 'Parameters (M)'))
     assert cells[1:] == ['50.4', str(counted), '151', '+1.1%', str(encoder), '53', str(params), '47']
 
@@ -64,9 +65,9 @@ def test_config_that_is_not_in_the_paper(get_flops, config):
     'arguments, message',
     [
         ([], 'CONFIG is missing; without one there is only --compare'),
-        (['no/such.py'], "CONFIG: must be a config file that exists, got 'no/such.py'"),
-        (['mmdet::dino/no.py'], 'CONFIG: mmdet::dino/no.py is not a config of mmdet'),
-        (['lite_detr_mmdet::no.py'], 'CONFIG: lite_detr_mmdet::no.py is not a config of lite_detr_mmdet'),
+        (['no/such.py'], "CONFIG: 'no/such.py' is not a config file that exists"),
+        (['mmdet::dino/no.py'], "CONFIG: 'mmdet::dino/no.py' is not a config of mmdet"),
+        (['lite_detr_mmdet::no.py'], "CONFIG: 'lite_detr_mmdet::no.py' is not a config of lite_detr_mmdet"),
         (['nowhere::dino/no.py'], "the package 'nowhere' is not installed"),
         ([MAIN, '--shape', '0', '64'], '--shape must be two positive integers, height and width, got 0 64'),
         ([MAIN, '--shape', '64'], 'argument --shape: expected 2 arguments'),

@@ -57,7 +57,7 @@ def test_bad_arguments(error_of_tool, saved_config, trained, shapes, tmp_path, w
         image, message = tmp_path / 'text.png', 'must be readable images'
         image.write_text('text')
     elif what == 'no config':
-        config, message = tmp_path / 'none.py', 'must be a config file that exists'
+        config, message = tmp_path / 'none.py', 'is not a config file that exists'
     else:
         weights, message = tmp_path / 'none.pth', 'must be a checkpoint file that exists'
     assert message in error_of_tool('demo/image_demo.py', image, config, '--weights', weights)

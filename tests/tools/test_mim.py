@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from environments import build_wheel, make_environment, run
+from helpers.environments import build_wheel, make_environment, run
 
 from lite_detr_mmdet import __version__
 

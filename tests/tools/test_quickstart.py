@@ -6,27 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from lite_detr_mmdet import list_models
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
 def quickstart(monkeypatch, tmp_path):
-    """The script as a module whose repository is an empty folder, with the steps recorded instead of run."""
+    """The script as a module in an empty folder, with the steps recorded instead of run."""
     spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'tools' / 'quickstart.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, 'ROOT', tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['quickstart.py'])
     module.steps = []
     module.map_of_test = 0.6
 
     def run(script, *arguments):
         module.steps.append((script, *map(str, arguments)))
-        work_dir = next(iter((tmp_path / 'work_dirs').glob('*')), None)
+        work_dir = next(iter(Path('work_dirs').glob('*')), None)
         if script == 'tools/dataset_converters/generate_shapes.py':
-            (tmp_path / 'data' / 'shapes' / 'val').mkdir(parents=True)
+            (Path(arguments[0]) / 'val').mkdir(parents=True)
             for index in range(12):
-                (tmp_path / 'data' / 'shapes' / 'val' / f'{index:06d}.png').write_bytes(b'image')
+                (Path(arguments[0]) / 'val' / f'{index:06d}.png').write_bytes(b'image')
         elif script == 'tools/train.py':
             work_dir = Path(arguments[arguments.index('--work-dir') + 1])
             work_dir.mkdir(parents=True)
@@ -48,7 +50,7 @@ def quickstart(monkeypatch, tmp_path):
     return module
 
 
-def test_steps_and_summary(quickstart, capsys):
+def test_steps_and_summary(quickstart, capsys, tmp_path):
     quickstart.main()
     scripts = [step[0] for step in quickstart.steps]
     assert scripts == [
@@ -57,8 +59,9 @@ def test_steps_and_summary(quickstart, capsys):
         'tools/test.py',
         'demo/image_demo.py',
     ]
-    assert str(quickstart.LITE) in quickstart.steps[1] and '--resume' in quickstart.steps[1]
+    assert quickstart.LITE in quickstart.steps[1] and '--resume' in quickstart.steps[1]
     assert quickstart.steps[2][2].endswith('epoch_8.pth') and quickstart.steps[3][4] == quickstart.steps[2][2]
+    assert {path.name for path in tmp_path.iterdir()} == {'data', 'work_dirs'}
     output = capsys.readouterr().out
     assert 'trained in 1.0 minutes' in output and 'mAP     0.600' in output  # of the newest evaluation
     assert output.count('predictions/vis/') == quickstart.NUM_PICTURES
@@ -67,7 +70,7 @@ def test_steps_and_summary(quickstart, capsys):
 def test_baseline(quickstart, monkeypatch):
     monkeypatch.setattr('sys.argv', ['quickstart.py', '--baseline'])
     quickstart.main()
-    assert str(quickstart.BASELINE) in quickstart.steps[1]
+    assert quickstart.BASELINE in quickstart.steps[1]
 
 
 def test_fails_below_the_wanted_map(quickstart):
@@ -82,4 +85,4 @@ def test_step_that_fails_stops_it():
     spec.loader.exec_module(module)
     with pytest.raises(module.subprocess.CalledProcessError):
         module.run('tools/dataset_converters/generate_shapes.py', '--no-such-option')
-    assert module.LITE.is_file() and module.BASELINE.is_file()
+    assert {module.LITE, module.BASELINE} <= set(list_models())

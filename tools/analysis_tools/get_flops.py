@@ -19,8 +19,9 @@ from terminaltables import AsciiTable
 from tqdm import tqdm
 
 import lite_detr_mmdet  # noqa: F401  registers the models
-from lite_detr_mmdet.analysis import PARTS, ShippedModel, count_config, read_model_zoo
+from lite_detr_mmdet.analysis import PARTS, count_config
 from lite_detr_mmdet.utils import existing_config
+from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 
 
 def parts_table(rows: List[dict]) -> List[list]:
@@ -57,7 +58,7 @@ def paper_table(rows: List[dict], models: List[Optional[ShippedModel]]) -> List[
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='config file, lite_detr_mmdet::... or mmdet::...')
+    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='model or config, as `get_config` takes them')
     parser.add_argument(
         '--shape',
         nargs=2,
@@ -88,7 +89,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     register_all_modules()
-    shipped = {model.config.resolve(): model for model in read_model_zoo()} if args.compare else {}
+    shipped = {model.config.resolve(): model for model in read_metafiles()} if args.compare else {}
     if not args.configs:
         args.paths = [str(path) for path, model in shipped.items() if 'Paper GFLOPs' in model.metadata]
         args.configs = args.paths

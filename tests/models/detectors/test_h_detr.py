@@ -2,9 +2,9 @@
 
 import copy
 
-import h_detr_reference as reference
 import pytest
 import torch
+from helpers import h_detr_reference as reference
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, relative_l2
+from helpers.tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, relative_l2
 from torch import nn
 
 from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncoder

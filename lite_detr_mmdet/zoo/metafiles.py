@@ -1,0 +1,65 @@
+"""The shipped models, as the folders of configs and their metafiles describe them."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import yaml
+
+from .files import shipped_folder
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A shipped config, with what its metafile says about it.
+
+    Attributes:
+        name (str): Name, that of the config file without its suffix.
+        config (Path): The config file.
+        collection (str): Collection, named like the folder of the config with hyphens.
+        metadata (dict): What the entry says under ``Metadata``. Keys that begin with 'Paper' are figures of the paper.
+        results (dict): Metrics that were measured with published weights, empty without weights.
+        weights (str, optional): URL or file of the published weights, None if there are none.
+    """
+
+    name: str
+    config: Path
+    collection: str = ''
+    metadata: Dict[str, Any] = field(default_factory=dict)
+    results: Dict[str, float] = field(default_factory=dict)
+    weights: Optional[str] = None
+
+
+def read_metafiles(root: Optional[Path] = None) -> List[ShippedModel]:
+    """All models that the metafiles list, in their order.
+
+    Args:
+        root (Path, optional): Folder of ``model-index.yml``. Defaults to None: that of this package.
+    """
+    root = root or shipped_folder()
+    models = []
+    for metafile in yaml.safe_load((root / 'model-index.yml').read_text())['Import']:
+        for entry in yaml.safe_load((root / metafile).read_text())['Models']:
+            weights = entry.get('Weights')
+            results = entry.get('Results') or []
+            models.append(
+                ShippedModel(
+                    name=entry['Name'],
+                    config=root / entry['Config'],
+                    collection=entry['In Collection'],
+                    metadata=entry['Metadata'],
+                    results={name: value for result in results for name, value in result['Metrics'].items()},
+                    # Weights that are shipped as a file are named as the config is, from the same folder.
+                    weights=weights if weights is None or '://' in weights else str(root / weights),
+                )
+            )
+    return models
+
+
+@lru_cache(maxsize=1)
+def shipped_models() -> Dict[str, ShippedModel]:
+    """All shipped configs by name; a config that no metafile lists has a name and a file only."""
+    listed = {model.name: model for model in read_metafiles()}
+    paths = sorted((shipped_folder() / 'configs').glob('[!_]*/*.py'))
+    return {path.stem: listed.get(path.stem, ShippedModel(path.stem, path)) for path in paths}

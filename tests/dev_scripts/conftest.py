@@ -1,0 +1,1 @@
+from helpers.tools import run_tool  # noqa: F401
