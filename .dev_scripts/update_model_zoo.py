@@ -5,13 +5,16 @@
     python .dev_scripts/update_model_zoo.py --check    change nothing, fail if something is not up to date
 
 Multiply-adds and parameters come from benchmarks/results/compute.json (benchmarks/compute.py writes it), latency from
-the results of benchmarks/detectors.py beside it, AP from the Results of a metafile and the paper's figures from its
-Metadata. The READMEs and docs/compute.md hold pairs of marks between which the tables go.
+the records of benchmarks/detectors.py anywhere below benchmarks/results, AP from the Results of a metafile and the
+paper's figures from its Metadata. The READMEs and docs/compute.md hold pairs of marks between which the tables go.
+
+Latency is that of one 3x800x1333 image in float32 with the benchmark's defaults: all cores, glibc's own allocator,
+nothing compiled. Of several such runs the newest counts, on a CPU and on a GPU.
 """
 
 import argparse
-import json
 import re
+import sys
 from pathlib import Path
 from typing import Dict, List
 
@@ -22,12 +25,15 @@ import lite_detr_mmdet  # noqa: F401  makes the shipped configs readable
 from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / 'benchmarks' / 'results'
+BENCHMARKS = ROOT / 'benchmarks'
+sys.path.append(str(BENCHMARKS))
+from records import Record, read_records  # noqa: E402
+
+RESULTS = BENCHMARKS / 'results'
 COMPARISON = ROOT / 'docs' / 'compute.md'
 BEGIN, END = '<!-- written by .dev_scripts/update_model_zoo.py -->', '<!-- end -->'
 BACKBONES = {('ResNet', 18): 'R18', ('ResNet', 50): 'R50', ('SwinTransformer', 96): 'Swin-T'}
 BACKBONES[('SwinTransformer', 192)] = 'Swin-L'
-LATENCY_INPUT = '1x3x800x1333, fp32'
 NONE = '-'
 
 
@@ -52,16 +58,31 @@ def update_metafile(text: str, compute: Dict[str, dict]) -> str:
     return ''.join(comments) + yaml.dump(content, Dumper=MetafileDumper, sort_keys=False, width=1000)
 
 
+def is_of_the_tables(record: Record) -> bool:
+    """Whether a record of benchmarks/detectors.py is of what the tables state."""
+    measured = record.shape, record.batch_size, record.dtype
+    return measured == ((800, 1333), 1, 'float32') and not record.settings and not record.environment.allocator
+
+
 def read_latency(folder: Path = RESULTS) -> Dict[str, Dict[str, str]]:
-    """Milliseconds of each detector by device, 'cpu' and 'gpu', and config, as the newest run in ``folder`` has it."""
-    runs = [json.loads(path.read_text()) for path in folder.glob('*.json')]
-    runs = [run for run in runs if run['environment'].get('input') == LATENCY_INPUT]
-    latency = {'cpu': {}, 'gpu': {}}
-    for run in sorted(runs, key=lambda run: run['environment']['date']):
-        device = 'gpu' if 'gpu' in run['environment'] else 'cpu'
-        for row in run['rows']:
-            if row['part'] == 'detector':
-                latency[device][row['config']] = f'{1000 * row["median_s"]:.0f}'
+    """Milliseconds of each detector by device, 'cpu' and 'cuda', and config.
+
+    Raises:
+        ValueError: If two runs of the same time disagree.
+    """
+    records = {path: record for path, record in read_records(folder, 'detectors').items() if is_of_the_tables(record)}
+    latency: Dict[str, Dict[str, str]] = {'cpu': {}, 'cuda': {}}
+    sources: Dict[tuple, Path] = {}
+    for path, record in sorted(records.items(), key=lambda item: item[1].environment.date):
+        device = record.environment.device
+        for row in record.results:
+            if row['part'] != 'detector':
+                continue
+            before = sources.get((device, row['config']))
+            if before and records[before].environment.date == record.environment.date:
+                raise ValueError(f'{before} and {path} are of the same time and both time {row["config"]}: remove one')
+            sources[device, row['config']] = path
+            latency[device][row['config']] = f'{1000 * row["median_s"]:.0f}'
     return latency
 
 
@@ -87,7 +108,7 @@ def zoo_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) ->
                 model.metadata.get('Paper AP', NONE),
                 model.results.get('box AP', NONE),
                 *(model.metadata.get(name, NONE) for name in ('Parameters (M)', 'GMACs', 'Encoder GMACs')),
-                *(latency[device].get(model.name, NONE) for device in ('cpu', 'gpu')),
+                *(latency[device].get(model.name, NONE) for device in ('cpu', 'cuda')),
                 f'[model]({model.weights})' if model.weights else NONE,
             ]
         )
@@ -178,7 +199,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     writer = Writer(args.check)
-    results = json.loads((RESULTS / 'compute.json').read_text())
+    (results,) = (record.results for record in read_records(RESULTS, 'compute').values())
     for metafile in sorted(ROOT.glob('configs/*/metafile.yml')):
         writer.write(metafile, update_metafile(metafile.read_text(), results['models']))
     latency = read_latency()

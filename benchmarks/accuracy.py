@@ -92,7 +92,7 @@ def train(args: argparse.Namespace) -> bool:
         metrics = json.loads(run.metrics_file().read_text().strip().splitlines()[-1])
         values = {name: metrics[f'coco/bbox_{key}'] for name, key in METRICS.items()}
         recipe = {**RECIPES[args.dataset], **args.recipe, 'precision': 'amp' if args.amp else 'fp32'}
-        measured = {name: environment[name] for name in ('commit', 'gpu', 'cpu', 'torch') if name in environment}
+        measured = dict(commit=environment.commit, cpu=environment.cpu, gpu=environment.gpu, **environment.versions)
         records.append({**keys[run.name], 'metrics': values, 'recipe': recipe, **measured, 'seconds': run.seconds()})
         print(f'{run.name}: done, AP {100 * values["AP"]:.1f}', flush=True)
         write_report(args.out, environment, records)

@@ -2,10 +2,12 @@
 
 import json
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, Optional
 
 from accuracy_models import BASELINE, LITE, MODELS, SMALLER
+from records import Environment
 
 METRICS = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APS='mAP_s', APM='mAP_m', APL='mAP_l')
 WITHOUT_KDA = 'lite-dino_h3l1-2p1x3-msda'
@@ -67,16 +69,17 @@ def format_claims(rows: Dict[str, dict]) -> List[str]:
     return lines
 
 
-def format_markdown(content: dict) -> str:
+def format_markdown(environment: Environment, records: List[dict]) -> str:
     """Tables of all data sets.
 
     Args:
-        content (dict): ``environment``, and ``records`` as for :func:`summarize`.
+        environment (Environment): Where the runs were made.
+        records (list[dict]): As for :func:`summarize`.
     """
     lines = ['# Accuracy under one schedule', '']
-    lines += [f'- {name}: {value}' for name, value in content['environment'].items()]
-    for dataset, rows in summarize(content['records']).items():
-        recipe = next(record['recipe'] for record in content['records'] if record['dataset'] == dataset)
+    lines += environment.lines()
+    for dataset, rows in summarize(records).items():
+        recipe = next(record['recipe'] for record in records if record['dataset'] == dataset)
         lines += [
             '',
             f'## {dataset}',
@@ -101,12 +104,12 @@ def read_records(out: Path) -> List[dict]:
     return json.loads(path.read_text())['records'] if path.exists() else []
 
 
-def write_report(out: Path, environment: dict, records: List[dict]) -> None:
+def write_report(out: Path, environment: Environment, records: List[dict]) -> None:
     """Write ``out``.json and ``out``.md."""
-    content = dict(environment=environment, records=records)
+    content = dict(environment=asdict(environment), records=records)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Aside and moved, so that an interruption leaves the runs before.
     partial = Path(f'{out}.json.partial')
     partial.write_text(json.dumps(content, indent=1) + '\n')
     partial.replace(f'{out}.json')
-    Path(f'{out}.md').write_text(format_markdown(content))
+    Path(f'{out}.md').write_text(format_markdown(environment, records))

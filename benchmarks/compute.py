@@ -8,11 +8,11 @@ one at which the authors' released code has the GFLOPs that their paper states.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from environment import describe_environment
 from mmdet.utils import register_all_modules
+from records import Record
 from tqdm import tqdm
 
 import lite_detr_mmdet  # noqa: F401  registers the models
@@ -43,7 +43,7 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     zoo = read_metafiles()
-    results = dict(environment=describe_environment(), shape=SHAPE, models={}, uncounted={}, variants={})
+    results = dict(models={}, uncounted={}, variants={})
     for model in tqdm(zoo):
         try:
             results['models'][model.name] = count_config(str(model.config), SHAPE)
@@ -55,7 +55,7 @@ def main() -> None:
             for name, options in VARIANTS.items()
             if 'low_level' not in str(options) or model.name.startswith('lite-')
         }
-    Path(args.out).write_text(json.dumps(results, indent=2) + '\n')
+    Record('compute', describe_environment(), results, shape=SHAPE, batch_size=1).write(args.out)
 
 
 if __name__ == '__main__':

@@ -12,12 +12,10 @@ through loss, backward and AdamW. On a GPU the peak memory of a call, beyond wei
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -29,6 +27,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from records import Record
 from timing import measure_peak_bytes
 from torch import Tensor, nn
 
@@ -156,6 +155,21 @@ def training_call(model: nn.Module, batch: dict, autocast: Callable) -> Callable
     return run
 
 
+def make_record(args: argparse.Namespace, rows: List[dict]) -> Record:
+    """The record of a run with these arguments."""
+    settings = {name: getattr(args, name) for name in ('compile', 'threads') if getattr(args, name)}
+    return Record(
+        benchmark='detectors',
+        environment=describe_environment(args.device, *(['transformers'] if args.rt_detr else [])),
+        results=rows,
+        shape=tuple(args.shape),
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+        repeat=args.repeat,
+        settings=settings,
+    )
+
+
 CALLS = dict(encoder=encoder_call, detector=detector_call, training=training_call)
 
 
@@ -175,17 +189,16 @@ def measure_peaks(calls: Dict[str, Callable], device: str) -> Dict[str, Optional
     return peaks
 
 
-def write_results(out: str, environment: dict, rows: List[dict]) -> None:
+def write_results(out: str, record: Record) -> None:
     """Write ``out``.json and ``out``.md."""
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(f'{out}.json').write_text(json.dumps(dict(environment=environment, rows=rows), indent=2) + '\n')
+    record.write(f'{out}.json')
     lines = ['| config | part | median s | min s | speed-up over the first | peak GB |', '| --- ' * 6 + '|']
-    for row in rows:
+    for row in record.results:
         speedup = '-' if row['speedup'] is None else f'{row["speedup"]:.2f}x'
         peak = '' if row['peak_bytes'] is None else f'{row["peak_bytes"] / 1e9:.2f}'
         times = f'{row["median_s"]:.4f} | {row["min_s"]:.4f}'
         lines.append(f'| {row["config"]} | {row["part"]} | {times} | {speedup} | {peak} |')
-    lines += ['', *(f'- {key}: {value}' for key, value in environment.items())]
+    lines += ['', *record.lines()]
     Path(f'{out}.md').write_text('\n'.join(lines) + '\n')
     print('\n'.join(lines))
 
@@ -250,15 +263,7 @@ def main() -> None:
                     seconds=values,
                 )
             )
-    environment = describe_environment(args.device)
-    if args.rt_detr:
-        environment['transformers'] = version('transformers')
-    environment.update(
-        input=f'{args.batch_size}x3x{args.shape[0]}x{args.shape[1]}, {args.dtype}',
-        compiled_encoder=args.compile or 'no',
-        repeat=args.repeat,
-    )
-    write_results(args.out or 'work_dirs/benchmark_detectors', environment, rows)
+    write_results(args.out or 'work_dirs/benchmark_detectors', make_record(args, rows))
 
 
 if __name__ == '__main__':

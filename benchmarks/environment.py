@@ -1,13 +1,17 @@
 """The environment that belongs beside every measured number."""
 
+import contextlib
 import datetime
 import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Dict
 
 import torch
+from records import Environment
 
 import lite_detr_mmdet.ops  # noqa: F401  loads the operator that knows its instruction set
 
@@ -45,31 +49,38 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_environment(device: str = 'cpu') -> dict:
-    """What a reader must know to repeat a measurement.
+def package_versions(*names: str) -> Dict[str, str]:
+    """Versions of Python, torch, the OpenMMLab packages that are installed, and the packages named."""
+    versions = {'python': platform.python_version(), 'torch': torch.__version__}
+    for name in ('mmcv', 'mmengine', 'mmdet', *names):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def describe_environment(device: str = 'cpu', *packages: str) -> Environment:
+    """What a reader must know to repeat a measurement that is made now, in this process.
 
     Args:
-        device (str): Device that was measured, 'cpu' or a CUDA device. Defaults to 'cpu'.
-
-    Returns:
-        dict[str, str | int | float]: Names and values.
+        device (str): Device that is measured, 'cpu' or a CUDA device. Defaults to 'cpu'.
+        packages (str): Packages that take part beside torch and OpenMMLab's.
     """
-    allocator = {name: value for name, value in os.environ.items() if name.startswith(('MALLOC_', 'LD_PRELOAD'))}
     changed = run_git('status', '--porcelain', '--', *MEASURED)
-    environment = dict(
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes'),
+    on_gpu = device != 'cpu'
+    versions = package_versions(*packages)
+    if on_gpu:
+        versions['cuda'] = torch.version.cuda
+    knows_cpu = hasattr(torch.ops.lite_detr, 'cpu_capability')
+    return Environment(
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
         commit=run_git('rev-parse', '--short', 'HEAD') + (' with changes' if changed else ''),
         command=' '.join(['python', *sys.argv]),
+        device=device.partition(':')[0],
         cpu=f'{cpu_name()}, {os.cpu_count()} cores',
         threads=torch.get_num_threads(),
         load_average=round(os.getloadavg()[0], 2),
-        allocator=allocator or 'glibc defaults',
-        python=platform.python_version(),
-        torch=torch.__version__,
+        versions=versions,
+        allocator={name: value for name, value in os.environ.items() if name.startswith(('MALLOC_', 'LD_PRELOAD'))},
+        instruction_set=torch.ops.lite_detr.cpu_capability() if knows_cpu else None,
+        gpu=torch.cuda.get_device_name(device) if on_gpu else None,
     )
-    if hasattr(torch.ops.lite_detr, 'cpu_capability'):
-        environment['instruction_set'] = torch.ops.lite_detr.cpu_capability()
-    if device != 'cpu':
-        environment['gpu'] = torch.cuda.get_device_name(device)
-        environment['cuda'] = torch.version.cuda
-    return environment

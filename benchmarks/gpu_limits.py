@@ -10,7 +10,6 @@ block, or of 32 MiB. `atomic`: rows of 128 bytes in float32 added at random plac
 
 import argparse
 import ctypes
-import json
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from typing import Callable, Dict
 
 import torch
 from environment import describe_environment
+from records import Record
 from timing import measure_seconds
 
 HERE = Path(__file__).resolve().parent
@@ -99,16 +99,14 @@ def main() -> None:
         for _ in range(3):
             run()
         rates[name] = moved / statistics.median(measure_seconds(run, 'cuda') for _ in range(args.repeats))
-    environment = describe_environment('cuda')
-    environment['l2_bytes'] = torch.cuda.get_device_properties(0).L2_cache_size
-    lines = ['# Rates of a GPU', '', *(f'- {name}: {value}' for name, value in environment.items())]
+    settings = dict(l2_bytes=torch.cuda.get_device_properties(0).L2_cache_size)
+    record = Record('gpu_limits', describe_environment('cuda'), rates, repeat=args.repeats, settings=settings)
+    lines = ['# Rates of a GPU', '', *record.lines()]
     lines += ['', '| what | TB/s |', '| --- | --- |']
     lines += [f'| {name} | {rate / 1e12:.2f} |' for name, rate in rates.items()]
     print('\n'.join(lines))
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        report = dict(environment=environment, rates=rates)
-        args.out.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
+        record.write(args.out.with_suffix('.json'))
         args.out.with_suffix('.md').write_text('\n'.join(lines) + '\n')
 
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from environment import describe_environment, keep_pages
 from floors import floor_seconds
 from forms import FORMS
+from records import Record
 from timing import measure_peak_bytes, measure_seconds
 from torch import Tensor
 
@@ -165,10 +166,9 @@ def benchmark_case(
     }
 
 
-def format_markdown(environment: dict, cases: List[dict]) -> str:
-    """Tables of one case each."""
-    lines = ['# Key-aware deformable attention', '']
-    lines += [f'- {name}: {value}' for name, value in environment.items()]
+def format_markdown(lines: List[str], cases: List[dict]) -> str:
+    """Tables of one case each, below lines about the run."""
+    lines = ['# Key-aware deformable attention', '', *lines]
     for case in cases:
         results = case['results']
         fastest = results['fused']['median_s']
@@ -233,10 +233,11 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     if args.mmcv_library:
         torch.ops.load_library(str(args.mmcv_library))
-    rates = json.loads(args.limits.read_text())['rates'] if args.limits else None
+    rates = json.loads(args.limits.read_text())['results'] if args.limits else None
     environment = describe_environment(args.device)
-    if args.device != 'cpu':
-        environment['cache'] = 'flushed before every call' if args.flush else 'as the call before left it'
+    settings = (
+        {} if args.device == 'cpu' else {'cache': 'flushed before every call' if args.flush else 'as it is left'}
+    )
     cases = []
     for queries, bs, dtype, passes, offsets in itertools.product(
         args.queries, args.batch_sizes, args.dtypes, args.passes, args.offsets
@@ -251,12 +252,11 @@ def main() -> None:
         if rates and passes != 'forward+backward':
             case['floors'] = floor_seconds(arguments, passes, rates)
         cases.append(case)
-        print(format_markdown({}, cases[-1:]).split('\n', 2)[2], flush=True)
+        print(format_markdown([], cases[-1:]).split('\n', 2)[2], flush=True)
         if args.out is not None:  # after each case: what was measured stays, whatever happens to the next one
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            report = dict(environment=environment, cases=cases)
-            args.out.with_suffix('.json').write_text(json.dumps(report, indent=1) + '\n')
-            args.out.with_suffix('.md').write_text(format_markdown(environment, cases))
+            record = Record('key_aware_deform_attn', environment, cases, repeat=args.repeats, settings=settings)
+            record.write(args.out.with_suffix('.json'))
+            args.out.with_suffix('.md').write_text(format_markdown(record.lines(), cases))
 
 
 if __name__ == '__main__':

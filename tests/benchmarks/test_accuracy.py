@@ -193,7 +193,7 @@ def make_record(model, seed, value, small):
 def test_tables(modules):
     records = [make_record('dino-4scale', seed, 0.5 + 0.01 * seed, 0.3) for seed in range(3)]
     records += [make_record('lite-dino_h3l1-2p1x3', 0, 0.459, 0.29), make_record('dino-3scale', 0, 0.4, 0.1)]
-    text = modules.report.format_markdown(dict(environment=dict(gpu='none'), records=records))
+    text = modules.report.format_markdown(modules.accuracy.describe_environment(), records)
     assert '| dino-4scale | 3 | 51.0 ± 1.0 | 90.0 ± 0.0 | 60.0 ± 0.0 | 30.0 ± 0.0 | 50.0 ± 0.0 | - | 100.0 % |' in text
     assert '| lite-dino_h3l1-2p1x3 | 1 | 45.9 | 90.0 | 60.0 | 29.0 | 50.0 | - | 90.0 % |' in text
     assert 'APS of `dino-4scale` minus `dino-3scale` is +20.0' in text and 'key-aware attention' not in text

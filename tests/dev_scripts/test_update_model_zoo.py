@@ -1,7 +1,9 @@
 """.dev_scripts/update_model_zoo.py: figures into metafiles, latency into tables, tables into pages."""
 
-import json
+import importlib
 import runpy
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,18 +36,55 @@ def test_figures_go_into_metafiles(tool):
     assert tool['update_metafile'](written, {'a': counted}) == written
 
 
-def test_latency_is_that_of_the_newest_run(tool, tmp_path):
-    def write(name, date, seconds, shape='1x3x800x1333, fp32', **environment):
-        rows = [dict(config='a', part=part, median_s=seconds) for part in ('encoder', 'detector')]
-        environment.update(date=date, input=shape)
-        (tmp_path / f'{name}.json').write_text(json.dumps(dict(environment=environment, rows=rows)))
+@pytest.fixture
+def write(monkeypatch, tmp_path):
+    """Write the record of a run of benchmarks/detectors.py, by its own writer, without measuring."""
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    detectors = importlib.import_module('detectors')
 
+    def write(name: str, date: str, seconds: float, *arguments: str, **changes) -> None:
+        monkeypatch.setattr(sys, 'argv', ['detectors.py', 'a', '--out', str(tmp_path / name), *arguments])
+        monkeypatch.setattr(detectors, 'existing_config', str)
+        calls = {part: lambda *_: None for part in ('encoder', 'detector')}
+        monkeypatch.setattr(detectors, 'CALLS', calls)
+        monkeypatch.setattr(detectors, 'build_model', lambda *_: None)
+        monkeypatch.setattr(detectors, 'make_batch', lambda *_: None)
+        monkeypatch.setattr(
+            detectors, 'time_interleaved', lambda calls, repeat, device: {name: [seconds] * repeat for name in calls}
+        )
+        environment = replace(detectors.describe_environment('cpu'), date=date, **changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(detectors, 'describe_environment', lambda *_: environment)
+            detectors.main()
+
+    return write
+
+
+def test_latency_is_that_of_the_newest_run(tool, write, tmp_path):
     write('new', '2026-02-01', 2.0)
     write('old', '2026-01-01', 3.0)
-    write('larger', '2026-03-01', 4.0, shape='8x3x800x1333, fp32')
-    write('gpu', '2026-01-01', 0.05, gpu='a GPU')
-    (tmp_path / 'other.json').write_text(json.dumps(dict(environment=dict(date='2026-01-01'))))
-    assert tool['read_latency'](tmp_path) == {'cpu': {'a': '2000'}, 'gpu': {'a': '50'}}
+    write('larger', '2026-03-01', 4.0, '--batch-size', '8')
+    write('half', '2026-03-01', 4.0, '--dtype', 'bfloat16')
+    write('one_thread', '2026-03-01', 4.0, '--threads', '1')
+    write('keep_pages', '2026-03-01', 1.0, allocator={'MALLOC_TOP_PAD_': '1'})
+    write('gpu/h100', '2026-01-01', 0.05, device='cuda', gpu='a GPU')
+    (tmp_path / 'other.json').write_text('{"rows": []}')
+    assert tool['read_latency'](tmp_path) == {'cpu': {'a': '2000'}, 'cuda': {'a': '50'}}
+
+
+def test_runs_that_contradict_each_other(tool, write, tmp_path):
+    write('one', '2026-02-01', 2.0)
+    write('two', '2026-02-01', 3.0)
+    with pytest.raises(ValueError, match=r'one\.json and .*two\.json are of the same time and both time a'):
+        tool['read_latency'](tmp_path)
+
+
+def test_file_that_is_no_record(tool, write, tmp_path):
+    write('one', '2026-02-01', 2.0)
+    text = (tmp_path / 'one.json').read_text()
+    (tmp_path / 'one.json').write_text(text.replace('"dtype"', '"precision"'))
+    with pytest.raises(ValueError, match=r"one\.json is no record of benchmarks/detectors\.py: .*'precision'"):
+        tool['read_latency'](tmp_path)
 
 
 def test_tables_go_between_their_marks(tool):
