@@ -1,17 +1,12 @@
 """DINO without stride 8, with key-aware attention and no interleaving: row "KDA" of Table 5."""
 
-_base_ = './dino-3scale_r50_8xb2-36e_coco.py'
+_base_ = ['./dino-3scale_r50_8xb2-36e_coco.py', '../_base_/models/lite_detr.py']
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
 
 model = dict(
     type='LiteDINO',
-    encoder=dict(
-        type='LiteEncoder',
-        num_blocks=1,
-        num_low_levels=0,
-        layer_cfg=dict(self_attn_cfg=dict(type='KeyAwareDeformableAttention')),
-    ),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='KeyAwareDeformableAttention'))),
+    encoder=dict(_base_.lite_encoder, num_blocks=1, num_low_levels=0),
+    decoder=_base_.lite_decoder,
     bbox_head=dict(type='LiteDINOHead'),
 )

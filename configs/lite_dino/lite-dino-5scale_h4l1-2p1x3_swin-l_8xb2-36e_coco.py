@@ -4,20 +4,14 @@ Strides 4 to 64. Stride 4 is the low level: as in H3L1 it holds three quarters o
 ``model.encoder.num_low_levels=2``.
 """
 
-_base_ = 'mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py'
+_base_ = ['mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', '../_base_/models/lite_detr.py']
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
 
 model = dict(
     type='LiteDINO',
     neck=dict(bias=True),  # as in the authors' models; mmdet's DINO has no bias before the norm
-    encoder=dict(
-        type='LiteEncoder',
-        num_layers=6,
-        num_blocks=3,
-        num_low_levels=1,
-        layer_cfg=dict(self_attn_cfg=dict(type='KeyAwareDeformableAttention')),
-    ),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='KeyAwareDeformableAttention'))),
+    encoder=_base_.lite_encoder,
+    decoder=_base_.lite_decoder,
     bbox_head=dict(type='LiteDINOHead'),  # decodes boxes as the authors' head does
 )

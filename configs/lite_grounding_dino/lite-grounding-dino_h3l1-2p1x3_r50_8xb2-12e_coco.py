@@ -3,18 +3,12 @@
 Needs ``pip install 'transformers<5'`` for the text encoder, BERT.
 """
 
-_base_ = 'mmdet::grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py'
+_base_ = ['mmdet::grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py', '../_base_/models/lite_detr.py']
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
 
 model = dict(
     type='LiteGroundingDINO',
-    encoder=dict(
-        type='LiteGroundingDinoEncoder',
-        num_layers=6,
-        num_blocks=3,
-        num_low_levels=1,
-        layer_cfg=dict(self_attn_cfg=dict(type='KeyAwareDeformableAttention')),
-    ),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='KeyAwareDeformableAttention'))),
+    encoder=dict(_base_.lite_encoder, type='LiteGroundingDinoEncoder'),
+    decoder=_base_.lite_decoder,
 )

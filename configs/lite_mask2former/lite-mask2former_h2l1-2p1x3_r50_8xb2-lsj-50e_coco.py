@@ -3,21 +3,12 @@
 The pixel decoder encodes strides 8, 16 and 32; stride 8 is the low level.
 """
 
-_base_ = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
+_base_ = ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', '../_base_/models/lite_detr.py']
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
 
 model = dict(
     panoptic_head=dict(
-        pixel_decoder=dict(
-            type='LiteMSDeformAttnPixelDecoder',
-            encoder=dict(
-                type='LiteEncoder',
-                num_layers=6,
-                num_blocks=3,
-                num_low_levels=1,
-                layer_cfg=dict(self_attn_cfg=dict(type='KeyAwareDeformableAttention')),
-            ),
-        ),
+        pixel_decoder=dict(type='LiteMSDeformAttnPixelDecoder', encoder=_base_.lite_encoder),
     ),
 )
