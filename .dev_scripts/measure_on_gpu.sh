@@ -116,7 +116,7 @@ models() {
             dino) pair="mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py
                 configs/lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py" ;;
             deformable_detr) pair="
-                configs/lite_deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py
+                configs/deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py
                 configs/lite_deformable_detr/lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco.py" ;;
             h_detr) pair="configs/h_detr/h-detr_r50_8xb2-36e_coco.py
                 configs/lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py" ;;

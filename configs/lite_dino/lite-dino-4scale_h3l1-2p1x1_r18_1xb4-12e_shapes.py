@@ -1,6 +1,6 @@
 """The quickstart: a small Lite-DINO H3L1-(2+1)x1 with key-aware attention on the generated shapes."""
 
-_base_ = ['./dino-4scale_r18_1xb4-12e_shapes.py', '../_base_/models/lite_detr.py']
+_base_ = ['../dino/dino-4scale_r18_1xb4-12e_shapes.py', '../_base_/models/lite_detr.py']
 
 model = dict(
     type='LiteDINO',

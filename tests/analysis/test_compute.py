@@ -13,7 +13,7 @@ from lite_detr_mmdet.analysis.compute import count_macs, count_parameters, sum_o
 from lite_detr_mmdet.ops.extension import is_available
 
 LITE = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
-STOCK = 'lite_dino/dino-4scale_r18_1xb4-12e_shapes.py'
+STOCK = 'dino/dino-4scale_r18_1xb4-12e_shapes.py'
 SHAPE = (64, 96)
 HIGH, LOW = 4 * 6 + 2 * 3 + 1 * 2, 8 * 12  # tokens of strides 16 to 64, and of stride 8
 DIM, FFN, SAMPLES = 256, 512, 16

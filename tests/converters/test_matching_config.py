@@ -15,7 +15,7 @@ from lite_detr_mmdet.zoo import config_folder
 CONFIGS = [
     'h_detr/h-detr_r50_8xb2-36e_coco.py',
     'h_detr/h-detr_swin-t_8xb2-36e_coco.py',
-    'lite_deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py',
+    'deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py',
     'lite_deformable_detr/lite-deformable-detr_h3l1-3p1x2_r50_16xb2-50e_coco.py',
     'lite_h_detr/lite-h-detr_h2l2-2p1x3_swin-t_8xb2-36e_coco.py',
     'lite_dino/lite-dino-3scale_kda_r50_8xb2-36e_coco.py',
@@ -64,19 +64,19 @@ def test_model_without_a_config_gets_options():
 
 
 def test_lists_on_the_command_line():
-    cfg = read('lite_dino/dino-3scale_r50_8xb2-36e_coco.py')
+    cfg = read('dino/dino-3scale_r50_8xb2-36e_coco.py')
     matching = find_matching_config(model_options(weights_of(cfg)))
-    assert matching.name == 'lite_detr_mmdet::lite_dino/dino-3scale_r50_8xb2-36e_coco.py'
+    assert matching.name == 'lite_detr_mmdet::dino/dino-3scale_r50_8xb2-36e_coco.py'
     cfg.model.neck.in_channels = [1024, 4096]
     options = find_matching_config(model_options(weights_of(cfg))).command_line()
     assert 'model.neck.in_channels=[1024,4096]' in options
 
 
 def test_stock_dino_gets_the_head_of_the_authors():
-    cfg = read('lite_dino/dino-4scale_r18_1xb4-12e_shapes.py')
+    cfg = read('dino/dino-4scale_r18_1xb4-12e_shapes.py')
     cfg.merge_from_dict({'model.backbone.depth': 50, 'model.neck.in_channels': [512, 1024, 2048]})
     matching = find_matching_config(model_options(weights_of(cfg)))
-    assert matching.name == 'lite_detr_mmdet::lite_dino/dino-4scale_r50_8xb2-36e_coco.py'
+    assert matching.name == 'lite_detr_mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
     assert matching.options['model.bbox_head.type'] == 'LiteDINOHead'
     assert matching.read().model.type == 'DINO'
 
