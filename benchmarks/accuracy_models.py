@@ -11,9 +11,10 @@ from typing import Optional
 
 from mmengine.config import Config
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'lite_dino'
-BASE = CONFIGS / 'dino-4scale_r18_1xb4-12e_shapes.py'
-BCCD = CONFIGS / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_bccd.py'
+from lite_detr_mmdet.zoo import get_config
+
+BASE = 'dino-4scale_r18_1xb4-12e_shapes'
+BCCD = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_bccd'
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
 
 
@@ -73,8 +74,8 @@ def make_config(
     recipe = {**RECIPES[dataset], **(recipe or {})}
     if dataset == 'bccd' and data_root is not None:
         os.environ['BCCD_ROOT'] = str(data_root)
-    cfg = Config.fromfile(BASE)
-    data = Config.fromfile(BCCD) if dataset == 'bccd' else cfg
+    cfg = get_config(BASE)
+    data = get_config(BCCD) if dataset == 'bccd' else cfg
     cfg.train_dataloader, cfg.test_dataloader = data.train_dataloader, data.test_dataloader
     cfg.test_evaluator = data.test_evaluator
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None

@@ -5,7 +5,8 @@ import torch
 from mmdet.apis import inference_detector
 
 import lite_detr_mmdet
-from lite_detr_mmdet.apis import models, zoo
+from lite_detr_mmdet.apis import models
+from lite_detr_mmdet.zoo import ShippedModel, names
 
 
 @pytest.fixture
@@ -61,10 +62,10 @@ def test_address(small_config, checkpoint, server, cache):
 
 def test_released_weights(small_config, checkpoint, server, cache, monkeypatch):
     server.files['/checkpoint.pth'] = checkpoint.read_bytes()
-    model = zoo.ZooModel('small', small_config, f'{server.url}/checkpoint.pth')
-    monkeypatch.setattr(zoo, 'zoo_models', lambda: {'small': model})
+    model = ShippedModel('small', small_config, weights=f'{server.url}/checkpoint.pth')
+    monkeypatch.setattr(names, 'shipped_models', lambda: {'small': model})
     assert lite_detr_mmdet.get_model('small', pretrained=True, device='cpu').bbox_head.num_classes == 3
-    monkeypatch.setattr(zoo, 'zoo_models', lambda: {'small': model._replace(weights=None)})
+    monkeypatch.setattr(names, 'shipped_models', lambda: {'small': ShippedModel('small', small_config)})
     with pytest.raises(ValueError, match='small has no released weights: pretrained must be a file or an address'):
         lite_detr_mmdet.get_model('small', pretrained=True)
 

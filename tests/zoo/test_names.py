@@ -81,7 +81,6 @@ def test_recipe_with_weights_is_preferred(monkeypatch):
         (f'configs/{NAME}s.py', 'is not a config file that exists', NAME),
         (f'lite_detr_mmdet::{NAME}.py', 'is not a config of lite_detr_mmdet', f'lite_detr_mmdet::lite_dino/{NAME}.py'),
         ('mmdet::dino/dino-4scale_r50.py', 'is not a config of mmdet', 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'),
-        (f'lite_detr_mmdet::../setup.py/../{FILE.name}', 'is not a config of lite_detr_mmdet', NAME),
     ],
 )
 def test_wrong_name(name, reason, near):
