@@ -8,12 +8,14 @@ import argparse
 from importlib import metadata
 from pathlib import Path
 
+import lite_detr_mmdet  # before torch and mmdet: see there
+
+# isort: split
 import numpy as np
 import torch
 from mmdet.testing import demo_mm_inputs
 from packaging.requirements import Requirement
 
-import lite_detr_mmdet
 from lite_detr_mmdet.ops import extension
 
 NAME = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes'

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Dict, List
 
 import yaml
+
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmengine.config import Config
 
-import lite_detr_mmdet  # noqa: F401  makes the shipped configs readable
 from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 
 ROOT = Path(__file__).resolve().parent.parent

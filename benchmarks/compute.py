@@ -10,12 +10,14 @@ one at which the authors' released code has the GFLOPs that their paper states.
 import argparse
 from pathlib import Path
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from environment import describe_environment
 from mmdet.utils import register_all_modules
 from records import Record
 from tqdm import tqdm
 
-import lite_detr_mmdet  # noqa: F401  registers the models
 from lite_detr_mmdet.analysis import count_config
 from lite_detr_mmdet.zoo import read_metafiles
 

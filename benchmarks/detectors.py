@@ -22,6 +22,10 @@ from typing import Callable, Dict, List, Optional
 import torch
 import torch.nn.functional as F
 from environment import describe_environment, keep_pages
+
+import lite_detr_mmdet  # noqa: F401  before mmdet
+
+# isort: split
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -31,7 +35,6 @@ from records import Record
 from timing import measure_peak_bytes
 from torch import Tensor, nn
 
-import lite_detr_mmdet  # noqa: F401  registers the models
 from lite_detr_mmdet.utils import existing_config
 
 RT_DETR = 'RT-DETR R50 (transformers)'

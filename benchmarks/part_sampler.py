@@ -2,6 +2,9 @@
 
 from typing import Iterator
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 import torch
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import DefaultSampler

@@ -8,6 +8,9 @@ import argparse
 from pathlib import Path
 from typing import List
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 import cv2
 from mmdet.apis import DetInferencer
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS

@@ -17,6 +17,7 @@ PACKAGE = ROOT / 'lite_detr_mmdet'
 # What each part may import: of this package the parts named, of others those named (None: anything).
 MAY_IMPORT = {
     'version': (set(), set()),
+    'threads': (set(), set()),
     'ops': (set(), {'torch'}),
     'models/layers': ({'ops'}, None),
     'models/dense_heads': ({'models/layers'}, None),
@@ -91,6 +92,46 @@ def test_package_imports_no_tools_and_configs_import_nothing():
         assert not any(
             isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(ast.parse(path.read_text()))
         )
+
+
+def first_imports(path: Path) -> list:
+    """Top-level names of the modules that a file imports at its top, in order."""
+    names = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name.split('.')[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module.split('.')[0])
+    return names
+
+
+FOLDERS = ('tools', 'demo', 'benchmarks', '.dev_scripts')
+SCRIPTS = [path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')]
+
+
+@pytest.mark.parametrize('path', SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_scripts_import_the_package_first(path):
+    # Before mmdet, which it completes; tools and demos also before torch, which reads how long threads spin.
+    later = {'mmdet', 'mmcv'}
+    parts = path.relative_to(ROOT).parts
+    if parts[0] in ('tools', 'demo') and 'dev' not in parts and 'lite_detr_mmdet' in first_imports(path):
+        later |= {'torch', 'mmengine'}
+    names = first_imports(path)
+    before = names[: names.index('lite_detr_mmdet')] if 'lite_detr_mmdet' in names else names
+    assert not later & set(before), f'import lite_detr_mmdet before {later & set(before)}'
+
+
+@pytest.mark.parametrize(
+    'before, environment, expected',
+    [('', {}, '1000'), ('', {'GOMP_SPINCOUNT': '7'}, '7'), ('', {'OMP_WAIT_POLICY': 'passive'}, 'None')]
+    + [('import torch', {}, 'None')],
+)
+def test_spinning_of_threads_is_limited(monkeypatch, before, environment, expected):
+    for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'):
+        monkeypatch.delenv(name, raising=False)
+    code = f"{before}\nimport os, lite_detr_mmdet\nprint(os.environ.get('GOMP_SPINCOUNT'))"
+    result = python(code, LITE_DETR_OPS_ONLY='1', **environment)
+    assert result.stdout.strip() == expected, result.stderr
 
 
 def test_ops_need_torch_only():

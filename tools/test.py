@@ -3,10 +3,12 @@
 
 import argparse
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
-import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
 from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 

@@ -3,9 +3,11 @@
 
 import argparse
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmengine.config import Config
 
-import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
 from lite_detr_mmdet.compat import has_accelerator
 from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 

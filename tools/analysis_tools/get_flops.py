@@ -13,12 +13,14 @@ import json
 from pathlib import Path
 from typing import List, Optional
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmdet.utils import register_all_modules
 from mmengine.config import DictAction
 from terminaltables import AsciiTable
 from tqdm import tqdm
 
-import lite_detr_mmdet  # noqa: F401  registers the models
 from lite_detr_mmdet.analysis import PARTS, count_config
 from lite_detr_mmdet.utils import existing_config
 from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
