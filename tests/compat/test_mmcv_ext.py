@@ -26,19 +26,18 @@ def test_training_evaluation_and_detection_without_compiled_operators():
         import importlib.util, pkgutil
         import torch
         import lite_detr_mmdet
-        from lite_detr_mmdet.compat import config_path, has_stand_in
+        from lite_detr_mmdet.compat import has_stand_in
         assert has_stand_in() and importlib.util.find_spec('mmcv._ext') is sys.modules['mmcv._ext'].__spec__
         assert pkgutil.find_loader('mmcv._ext') is not None
 
         from mmdet.registry import MODELS
         from mmdet.testing import demo_mm_inputs
         from mmcv.utils import collect_env
-        from mmengine.config import Config
         for name in (
             'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py',
             'lite_detr_mmdet::lite_ddq_detr/lite-ddq-detr_h3l1-2p1x3_r50_8xb2-12e_coco.py',
         ):
-            cfg = Config.fromfile(config_path(name)).model
+            cfg = lite_detr_mmdet.get_config(name).model
             cfg.num_queries = 20
             cfg.test_cfg.max_per_img = 10
             cfg.bbox_head.num_classes = 3

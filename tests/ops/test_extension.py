@@ -91,7 +91,7 @@ def test_package_without_library(tmp_path):
     for path in [*(ROOT / 'lite_detr_mmdet').glob('*.py'), *(ROOT / 'lite_detr_mmdet' / 'ops').glob('*.py')]:
         (tmp_path / path.relative_to(ROOT)).write_text(path.read_text())
     code = (
-        'import runpy, warnings; from op_arguments import make_arguments\n'
+        'import runpy, warnings; from helpers.op_arguments import make_arguments\n'
         'from lite_detr_mmdet.ops import key_aware_deform_attn\n'
         'key_aware_deform_attn(**make_arguments())\n'
         "runpy.run_module('lite_detr_mmdet.ops', run_name='__main__')"
