@@ -24,12 +24,13 @@ MAY_IMPORT = {
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
     'analysis': ({'ops', 'models/layers'}, None),
     'zoo': (set(), {'mmengine', 'yaml'}),
-    'compat': ({'ops', 'zoo'}, None),
+    'checkpoint': (set(), None),
+    'compat': ({'checkpoint', 'ops', 'zoo'}, None),
     'datasets': (set(), None),
     'engine': (set(), None),
-    'utils': ({'compat', 'zoo'}, None),
-    'converters': ({'utils', 'zoo'}, None),
-    'apis': ({'compat', 'utils', 'zoo'}, None),
+    'utils': ({'checkpoint', 'compat', 'zoo'}, None),
+    'converters': ({'checkpoint', 'utils', 'zoo'}, None),
+    'apis': ({'checkpoint', 'compat', 'utils', 'zoo'}, None),
 }
 
 

@@ -7,8 +7,9 @@ from mmdet.apis import DetInferencer
 from mmdet.utils import ConfigType
 from torch import nn
 
+from ..checkpoint import cached_weights
 from ..zoo import get_config
-from .download import cached_weights
+from .embedded_config import inference_config
 from .models import find_dataset_meta, find_weights, read_weights, set_num_classes
 
 
@@ -21,14 +22,15 @@ class Detector(DetInferencer):
 
     Args:
         model (str | Path, optional): As of :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
-            embedded in the weights.
+            embedded in the weights, of which the model and the test pipeline are built from known parts only.
         weights (str | Path, optional): A file or an address. Defaults to None: the released weights of the model.
         device (str, optional): Device. Defaults to None: a GPU if there is one.
         kwargs: Further arguments of ``DetInferencer``.
 
     Raises:
-        ConnectionError: If an address cannot be reached.
+        DownloadError: If an address cannot be reached.
         FileNotFoundError: If a file does not exist.
+        CheckpointError: If the weights are broken, or hold more than weights and a config that is data.
         ValueError: If there is no such model, it has no released weights, or the weights hold no config.
     """
 
@@ -42,9 +44,11 @@ class Detector(DetInferencer):
         if model is None:
             if weights is None:
                 raise ValueError('model or weights must be given')
-            cfg, path = None, cached_weights(weights)
-            if 'cfg' not in read_weights(path)[1]:
+            path = cached_weights(weights)
+            meta = read_weights(path)[1]
+            if not {'cfg', 'cfg_json'} & meta.keys():
                 raise ValueError(f'{path} holds no config: model must be given')
+            cfg = inference_config(path, meta)
         else:
             cfg = get_config(model)
             path = find_weights(str(model), True if weights is None else weights)

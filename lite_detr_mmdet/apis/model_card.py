@@ -1,8 +1,9 @@
 """A page about a published model, written from what its file holds."""
 
-from typing import List
+import re
+from typing import Any, List
 
-from mmengine.config import Config
+from ..checkpoint import config_from_json
 
 TEMPLATE = """# {name}
 
@@ -45,26 +46,32 @@ def make_model_card(file: str, sha256: str, size: int, checkpoint: dict) -> str:
         checkpoint (dict): Its content.
     """
     meta = checkpoint['meta']
-    model = Config.fromstring(meta['cfg'], file_format='.py').model
+    model = config_from_json(meta['cfg_json'])['model']
     parameters = sum(value.numel() for value in checkpoint['state_dict'].values() if value.is_floating_point())
     rows = {
         'File': f'`{file}`, {size / 1e6:.1f} MB',
         'SHA-256': f'`{sha256}`',
-        'Detector': f'`{model.type}`, backbone `{model.backbone.type}`',
+        'Detector': f'`{_text(model.get("type"))}`, backbone `{_text(model.get("backbone", {}).get("type"))}`',
         'Weights': f'{parameters / 1e6:.2f} million, {meta["dtype"]}',
         'License': meta['license'],
         'Published with': ', '.join(f'{name} {version}' for name, version in meta['versions'].items()),
     }
     if 'converted_from' in meta:
-        source = meta['converted_from']
-        rows['Converted from'] = f'`{source["file"]}`, SHA-256 `{source["sha256"]}`'
+        source = meta['converted_from'] if isinstance(meta['converted_from'], dict) else {}
+        rows['Converted from'] = f'`{_text(source.get("file"))}`, SHA-256 `{_text(source.get("sha256"))}`'
     return TEMPLATE.format(
         name=meta['name'],
         file=file,
         rows='\n'.join(f'| {key} | {value} |' for key, value in rows.items()),
-        classes=', '.join(meta['dataset_meta'].get('classes', ())) or 'not known',
+        classes=', '.join(map(_text, meta['dataset_meta'].get('classes') or ())) or 'not known',
         training='\n'.join(_training_lines(meta['training'])),
     )
+
+
+def _text(value: Any) -> str:
+    """A text of the checkpoint as a part of the page, where it must not become a link, a table or HTML."""
+    text = ''.join(letter if letter.isprintable() else ' ' for letter in str(value))
+    return re.sub(r'[`|<>\[\]\\*]', '', text)[:200]
 
 
 def _training_lines(training: dict) -> List[str]:
@@ -72,8 +79,10 @@ def _training_lines(training: dict) -> List[str]:
         return ['No log of a training run came with the weights.']
     metrics = training.get('metrics', {})
     lines = ['| | |', '| --- | --- |']
-    lines += [f'| {key.replace("_", " ")} | {value} |' for key, value in training.items() if key != 'metrics']
+    lines += [
+        f'| {_text(key).replace("_", " ")} | {_text(value)} |' for key, value in training.items() if key != 'metrics'
+    ]
     if metrics:
         lines += ['', "Last evaluation of the run, on the config's validation set:", '', '| metric | value |']
-        lines += ['| --- | --- |', *(f'| {key} | {value} |' for key, value in metrics.items())]
+        lines += ['| --- | --- |', *(f'| {_text(key)} | {_text(value)} |' for key, value in metrics.items())]
     return lines

@@ -14,9 +14,8 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..utils import load_checkpoint_file
+from ..checkpoint import cached_weights, check_weights, load_checkpoint_file
 from ..zoo import find_model, get_config
-from .download import cached_weights
 
 CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
 
@@ -85,9 +84,14 @@ def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path
 
 
 def read_weights(path: Path) -> Tuple[dict, dict]:
-    """Weights and metadata of a checkpoint, published or of a training run."""
+    """Weights and metadata of a checkpoint, published or of a training run.
+
+    Raises:
+        CheckpointError: If it holds no weights, or some that are not finite.
+    """
     checkpoint = load_checkpoint_file(path)
-    return checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
+    weights = check_weights(path, checkpoint.get('state_dict', checkpoint), 'state_dict', finite=True)
+    return weights, checkpoint.get('meta', {})
 
 
 def set_num_classes(cfg: Config, num_classes: Optional[int], state_dict: dict) -> None:
@@ -96,7 +100,7 @@ def set_num_classes(cfg: Config, num_classes: Optional[int], state_dict: dict) -
     Raises:
         ValueError: If the model has no ``bbox_head`` that counts them.
     """
-    if num_classes is None and CLASS_BRANCH in state_dict:
+    if num_classes is None and CLASS_BRANCH in state_dict and state_dict[CLASS_BRANCH].ndim == 2:
         num_classes = state_dict[CLASS_BRANCH].shape[0]
     if num_classes is not None:
         if 'bbox_head' not in cfg.model:
@@ -126,7 +130,8 @@ def get_model(
         device (str | torch.device, optional): Device. Defaults to None: a GPU if there is one.
 
     Raises:
-        ConnectionError: If an address cannot be reached.
+        DownloadError: If an address cannot be reached.
+        CheckpointError: If the weights are broken, or hold more than weights.
         FileNotFoundError: If a file does not exist.
         ValueError: If there is no such model, it has no released weights, none of the weights fits, or the number of
             classes is not positive.

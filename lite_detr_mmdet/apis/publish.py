@@ -3,16 +3,24 @@
 import json
 import platform
 import re
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
-from ..utils import file_sha256, load_checkpoint_file, save_checkpoint_file
+from ..checkpoint import (
+    check_weights,
+    config_to_json,
+    file_sha256,
+    load_checkpoint_file,
+    save_checkpoint_file,
+    write_text,
+)
+from .embedded_config import read_embedded_config, without_folders
 from .model_card import make_model_card
 
 PACKAGES = ('lite-detr-mmdet', 'torch', 'mmengine', 'mmcv', 'mmdet')
@@ -39,6 +47,7 @@ def publish_model(
     log: Union[str, Path, None] = None,
     fp16: bool = False,
     license_name: str = 'Apache-2.0',
+    overwrite: bool = False,
 ) -> PublishedModel:
     """Publish a checkpoint of a training run or of the converter.
 
@@ -53,26 +62,32 @@ def publish_model(
         log (str | Path, optional): ``scalars.json`` of the run. Defaults to None: the newest one beside the source.
         fp16 (bool): Whether to keep weights in half precision. Defaults to False.
         license_name (str): License of the weights. Defaults to 'Apache-2.0'.
+        overwrite (bool): Whether to replace files that are there already. Defaults to False.
 
     Raises:
+        FileExistsError: If a file is there already, or a link in its place.
+        CheckpointError: If the source is broken, or holds more than weights and a config that is data.
         FileNotFoundError: If the source or the log does not exist.
         ValueError: If the source holds no config or no weights, a weight is not finite or does not fit half precision,
             or the name is not one.
     """
     checkpoint = load_checkpoint_file(source)
     meta = checkpoint.get('meta', {})
-    if 'cfg' not in meta or 'state_dict' not in checkpoint:
+    if not {'cfg', 'cfg_json'} & meta.keys() or 'state_dict' not in checkpoint:
         raise ValueError(f'{source} must hold weights and their config, as training runs and the converter save them')
     if name is None:
         name = Path(str(meta.get('experiment_name', Path(source).stem))).name
         name = re.sub(r'_\d{8}_\d{6}$', '', name).lower()  # mmengine adds the time to the name of the config
     if not re.fullmatch(r'[a-z0-9][a-z0-9._-]*', name):
         raise ValueError(f'name must be lower-case letters, digits and ._-, got {name!r}')
+    check_weights(source, checkpoint['state_dict'], 'state_dict', finite=True)
+    cfg = without_folders(read_embedded_config(source, meta))
     log = find_log(source) if log is None else Path(log)
     published_meta = dict(
         name=name,
-        cfg=clean_config(meta['cfg']),
-        dataset_meta={key.lower(): value for key, value in meta.get('dataset_meta', {}).items()},
+        cfg=cfg.pretty_text,  # for people, and for programs that execute it
+        cfg_json=config_to_json(cfg.to_dict()),
+        dataset_meta={key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()},
         license=license_name,
         dtype='float16' if fp16 else 'float32',
         training=None if log is None else digest_log(log),
@@ -80,17 +95,26 @@ def publish_model(
         **{key: meta[key] for key in ('epoch', 'iter', 'seed', 'converted_from') if key in meta},
     )
     state_dict = {key: prepare_weight(key, value, fp16) for key, value in checkpoint['state_dict'].items()}
-    return _write(dict(meta=plain(published_meta), state_dict=state_dict), Path(out_dir), name)
+    return _write(dict(meta=plain(published_meta), state_dict=state_dict), Path(out_dir), name, overwrite)
 
 
-def _write(checkpoint: dict, out_dir: Path, name: str) -> PublishedModel:
+def _write(checkpoint: dict, out_dir: Path, name: str, overwrite: bool) -> PublishedModel:
+    """Write the checkpoint and its card beside it, each whole, neither over another file nor through a link."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    unnamed = out_dir / f'{name}.partial'
-    save_checkpoint_file(checkpoint, unnamed)
-    sha256 = file_sha256(unnamed)
-    path = unnamed.replace(out_dir / f'{name}-{sha256[:8]}.pth')
-    card = path.with_suffix('.md')
-    card.write_text(make_model_card(path.name, sha256, path.stat().st_size, checkpoint))
+    with tempfile.TemporaryDirectory(prefix=f'.{name}.', dir=out_dir) as folder:
+        unnamed = Path(folder) / 'checkpoint.pth'
+        save_checkpoint_file(checkpoint, unnamed)
+        sha256 = file_sha256(unnamed)
+        path = out_dir / f'{name}-{sha256[:8]}.pth'
+        card = path.with_suffix('.md')
+        for target in (path, card):
+            if target.is_symlink() or (target.exists() and not overwrite):
+                raise FileExistsError(
+                    f'{target} is there already: publish to another folder, or allow to overwrite it'
+                )
+        text = make_model_card(path.name, sha256, unnamed.stat().st_size, checkpoint)
+        unnamed.replace(path)
+    write_text(text, card)
     return PublishedModel(path, card, sha256)
 
 
@@ -122,18 +146,6 @@ def prepare_weight(name: str, value: Tensor, fp16: bool) -> Tensor:
     if fp16 and not half.isfinite().all():
         raise ValueError(f'{name} must fit half precision, got values up to {value.abs().max():.3g}')
     return half if fp16 else value
-
-
-def clean_config(text: str) -> str:
-    """A config without the folders of the run it comes from."""
-    cfg = Config.fromstring(text, file_format='.py')
-    cfg.work_dir = cfg.load_from = None
-    cfg.resume = False
-    text = cfg.pretty_text
-    data_root = cfg.get('data_root')
-    if isinstance(data_root, str) and Path(data_root).is_absolute():
-        text = text.replace(data_root, f'data/{Path(data_root).name}/')
-    return text
 
 
 def find_log(source: Union[str, Path]) -> Optional[Path]:

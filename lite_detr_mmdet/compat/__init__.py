@@ -15,7 +15,7 @@ check_versions()
 from .config_scope import register_config_scope
 from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
 from .mmcv_ext import has_stand_in
-from .safe_globals import add_checkpoint_safe_globals
+from .runner_checkpoints import guard_runner_checkpoints
 
 __all__ = [
     'apply_compat',
@@ -28,6 +28,6 @@ __all__ = [
 
 def apply_compat() -> None:
     """Apply all fixes; see each module for what it fixes. Applying them twice changes nothing."""
-    add_checkpoint_safe_globals()
+    guard_runner_checkpoints()
     enable_cpu_distributed()
     register_config_scope()

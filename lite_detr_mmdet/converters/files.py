@@ -1,21 +1,23 @@
 """Convert checkpoint files of the authors to mmdet and back."""
 
-import argparse
 import re
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Union
 
 from mmdet.datasets import CocoDataset
 
-from ..utils import file_sha256, load_checkpoint_file, save_checkpoint_file
+from ..checkpoint import (
+    check_target,
+    check_weights,
+    config_to_json,
+    file_sha256,
+    load_checkpoint_file,
+    save_checkpoint_file,
+)
 from ..version import __version__
 from .matching_config import MatchingConfig, check_weights_fit, find_matching_config
 from .model_options import model_options
 from .official import ConversionReport, mmdet_to_official, official_to_mmdet
-
-# What the authors' training scripts save beside the weights: their arguments and a counter of the schedule.
-ALLOWED = (argparse.Namespace, Counter)
 
 
 class ConvertedFile(NamedTuple):
@@ -35,6 +37,7 @@ def convert_official_file(
     classes: Optional[Sequence[str]] = None,
     category_ids: Optional[Sequence[int]] = None,
     ema: bool = False,
+    overwrite: bool = False,
 ) -> ConvertedFile:
     """Convert a checkpoint of the authors; the config that fits is looked up, checked and embedded.
 
@@ -48,12 +51,15 @@ def convert_official_file(
         classes (sequence[str], optional): Names of the classes. Defaults to None: COCO's for COCO.
         category_ids (sequence[int], optional): Category id of each class. Defaults to None.
         ema (bool): Whether to take the averaged weights that DINO may save. Defaults to False.
+        overwrite (bool): Whether the target may be there already. Defaults to False.
 
     Raises:
+        FileExistsError: If the target is there already, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
         ValueError: If the file would have to be trusted to be loaded, or is not one of these models, or an argument
             does not fit.
     """
+    check_target(source, target, overwrite)
     if classes is not None:
         if num_classes not in (None, len(classes)):
             raise ValueError(f'classes must be as many as num_classes, got {len(classes)} and {num_classes}')
@@ -68,6 +74,7 @@ def convert_official_file(
     dataset_meta = _dataset_meta(len(report.rows), classes)
     meta = dict(
         cfg=cfg.pretty_text,
+        cfg_json=config_to_json(cfg.to_dict()),
         converted_from=dict(file=Path(source).name, sha256=file_sha256(source), ema=ema),
         lite_detr_mmdet_version=__version__,
     )
@@ -82,6 +89,7 @@ def convert_mmdet_file(
     target: Union[str, Path],
     num_rows: Optional[int] = None,
     category_ids: Optional[Sequence[int]] = None,
+    overwrite: bool = False,
 ) -> ConversionReport:
     """Convert a checkpoint of this package or of mmdet to the authors' names.
 
@@ -90,13 +98,17 @@ def convert_mmdet_file(
         target (str | Path): File to write: ``model``, as the authors' scripts load it.
         num_rows (int, optional): Rows of the class branches. Defaults to None: 91 for 80 classes, else all.
         category_ids (sequence[int], optional): Category id of each class. Defaults to None.
+        overwrite (bool): Whether the target may be there already. Defaults to False.
 
     Raises:
+        FileExistsError: If the target is there already, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
         ValueError: If the file is no such checkpoint, or an argument does not fit.
     """
+    check_target(source, target, overwrite)
     checkpoint = load_checkpoint_file(source)
-    converted, report = mmdet_to_official(checkpoint.get('state_dict', checkpoint), num_rows, category_ids)
+    weights = check_weights(source, checkpoint.get('state_dict', checkpoint), 'state_dict', finite=True)
+    converted, report = mmdet_to_official(weights, num_rows, category_ids)
     save_checkpoint_file(dict(model=converted), target)
     return report
 
@@ -108,13 +120,13 @@ def high_levels_of_name(name: str) -> Optional[int]:
 
 
 def _official_weights(source: Union[str, Path], ema: bool) -> dict:
-    checkpoint = load_checkpoint_file(source, ALLOWED)
+    checkpoint = load_checkpoint_file(source)
     name = 'ema_model' if ema else 'model'
     if name in checkpoint:
-        return checkpoint[name]
+        return check_weights(source, checkpoint[name], name, finite=True)
     if ema or not any(str(key).endswith('.weight') for key in checkpoint):
         raise ValueError(f'{source} must hold {name!r}, got {", ".join(map(str, checkpoint)) or "nothing"}')
-    return checkpoint  # weights without anything around them
+    return check_weights(source, checkpoint, name, finite=True)  # weights without anything around them
 
 
 def _dataset_meta(num_classes: int, classes: Optional[Sequence[str]]) -> Optional[dict]:

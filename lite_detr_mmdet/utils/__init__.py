@@ -1,6 +1,6 @@
 """Helpers of the command-line tools and of what is built on the models."""
 
-from .checkpoint_file import file_sha256, load_checkpoint_file, save_checkpoint_file
+from ..checkpoint import file_sha256, load_checkpoint_file, save_checkpoint_file
 from .launch import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 __all__ = [

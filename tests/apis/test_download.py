@@ -3,8 +3,7 @@
 import hashlib
 
 import pytest
-
-from lite_detr_mmdet.apis.download import cached_weights
+from lite_detr_mmdet.checkpoint import cached_weights
 
 CONTENT = bytes(range(256)) * 4096
 DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]

@@ -11,8 +11,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 import lite_detr_mmdet
-from lite_detr_mmdet.apis.publish import clean_config, plain, prepare_weight, publish_model
-from lite_detr_mmdet.utils import file_sha256
+from lite_detr_mmdet.apis.embedded_config import without_folders
+from lite_detr_mmdet.apis.publish import plain, prepare_weight, publish_model
+from lite_detr_mmdet.checkpoint import file_sha256, load_checkpoint_file, parse_config_text
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_published_file(run, tmp_path):
     assert result.stdout.split() == ['meta', 'state_dict'], result.stderr  # without this package
 
     content = torch.load(published.path, weights_only=True)
-    weights = torch.load(run, weights_only=True)['state_dict']
+    weights = load_checkpoint_file(run)['state_dict']
     assert content['state_dict'].keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in content['state_dict'].items())
     meta = content['meta']
@@ -94,7 +95,8 @@ def test_metadata_is_plain():
 
 def test_folders_leave_the_config():
     text = "data_root = '/home/me/data/bccd/'\nann_file = '/home/me/data/bccd/train.json'\nwork_dir = '/home/me/x'\n"
-    cleaned = clean_config(text + "load_from = '/home/me/y.pth'\nresume = True\n")
+    values = parse_config_text(text + "load_from = '/home/me/y.pth'\nresume = True\n")
+    cleaned = without_folders(values).pretty_text
     assert '/home/me' not in cleaned and "ann_file = 'data/bccd/train.json'" in cleaned and 'resume = False' in cleaned
 
 

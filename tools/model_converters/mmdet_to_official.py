@@ -7,8 +7,8 @@ What became of each weight is written beside it, to DST.txt.
 """
 
 import argparse
-from pathlib import Path
 
+from lite_detr_mmdet.checkpoint import write_text
 from lite_detr_mmdet.converters.files import convert_mmdet_file
 
 
@@ -20,6 +20,7 @@ def parse_args() -> argparse.Namespace:
         '--num-rows', type=int, help='rows of the class branches (default: 91 for 80 classes, else all)'
     )
     parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
     return parser.parse_args()
 
 
@@ -27,9 +28,9 @@ def main() -> None:
     args = vars(parse_args())
     try:
         report = convert_mmdet_file(**args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    Path(f'{args["target"]}.txt').write_text(str(report))
+    write_text(str(report), f'{args["target"]}.txt')
     print(report.summary())
     print(f'written: {args["target"]} and {args["target"]}.txt')
 

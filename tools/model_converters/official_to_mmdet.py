@@ -8,8 +8,8 @@ is written beside it, to DST.txt. Files that could run code while they are loade
 """
 
 import argparse
-from pathlib import Path
 
+from lite_detr_mmdet.checkpoint import write_text
 from lite_detr_mmdet.converters.files import convert_official_file
 
 
@@ -23,6 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', help='names of the classes')
     parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
     parser.add_argument('--ema', action='store_true', help='take the averaged weights that DINO may save')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
     return parser.parse_args()
 
 
@@ -30,9 +31,9 @@ def main() -> None:
     args = vars(parse_args())
     try:
         report, config, num_high_levels = convert_official_file(**args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    Path(f'{args["target"]}.txt').write_text(str(report))
+    write_text(str(report), f'{args["target"]}.txt')
     print(report.summary())
     if num_high_levels is not None:
         print(f'high-level levels: {num_high_levels}')

@@ -22,13 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', dest='license_name', default='Apache-2.0', help='license of the weights (default: %(default)s)'
     )
+    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
     return parser.parse_args()
 
 
 def main() -> None:
     try:
         published = publish_model(**vars(parse_args()))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     print(f'written: {published.path}, {published.path.stat().st_size / 1e6:.1f} MB')
     print(f'SHA-256: {published.sha256}')

@@ -1,0 +1,154 @@
+"""The config that a checkpoint brings along: read as data, reduced to what inference needs, made of known parts.
+
+A config decides which classes are built with which arguments. In one from a stranger a class may be any that Python
+can import, and arguments may name files and addresses. What is built from it here are models and image transforms of
+this package and of the OpenMMLab packages below it, without the arguments that read anything.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Dict, Union
+
+from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.config import Config, ConfigDict
+
+from ..checkpoint import CheckpointError, ConfigTextError, config_from_json, parse_config_text
+
+TRUSTED_PACKAGES = ('lite_detr_mmdet', 'mmdet', 'mmcv', 'mmengine', 'torch')
+SCOPES = ('mmdet', 'mmcv', 'mmengine')
+# Detectors that read a second config or checkpoint when they are built.
+REFUSED_TYPES = ('KnowledgeDistillationSingleStageDetector', 'LAD')
+REFUSED_KEYS = ('teacher_config', 'teacher_ckpt', 'custom_imports')
+DROPPED_KEYS = ('init_cfg', 'pretrained', 'backend_args', 'file_client_args')  # weights come from the checkpoint
+LANGUAGE_MODELS = ('bert-base-uncased',)
+TRANSFORMS = (
+    'LoadImageFromFile',
+    'DETRResize',
+    'Resize',
+    'FixScaleResize',
+    'RandomFlip',
+    'Normalize',
+    'Pad',
+    'LoadAnnotations',
+    'LoadPanopticAnnotations',
+    'PackDetInputs',
+)
+
+
+def read_embedded_config(path: Union[str, Path], meta: dict) -> Dict[str, Any]:
+    """The config of a checkpoint as plain values; nothing in it is executed.
+
+    Args:
+        path (str | Path): The file.
+        meta (dict): Its ``meta``, with the config as JSON (``cfg_json``) or as text (``cfg``).
+
+    Raises:
+        CheckpointError: If there is none, or it is more than literals.
+    """
+    try:
+        if isinstance(meta.get('cfg_json'), str):
+            values = config_from_json(meta['cfg_json'])
+        elif isinstance(meta.get('cfg'), str):
+            values = parse_config_text(meta['cfg'])
+        else:
+            raise CheckpointError(path, 'holds no config')
+    except ConfigTextError as error:
+        raise CheckpointError(path, f'is refused: the config that it holds is not data: {error}') from error
+    if not isinstance(values.get('model'), dict) or not isinstance(values['model'].get('backbone', {}), dict):
+        raise CheckpointError(path, 'holds a config without a model')
+    return values
+
+
+def inference_config(path: Union[str, Path], meta: dict) -> Config:
+    """Config that builds the model and the test pipeline of a checkpoint.
+
+    Args:
+        path (str | Path): The file.
+        meta (dict): Its ``meta``.
+
+    Raises:
+        CheckpointError: If there is no config, or it asks for what is not a model or a transform of known packages.
+    """
+    values = read_embedded_config(path, meta)
+    dataset = _table(_table(values.get('test_dataloader')).get('dataset'))
+    while 'dataset' in dataset:
+        dataset = _table(dataset['dataset'])
+    pipeline = dataset.get('pipeline')
+    if not isinstance(pipeline, (list, tuple)):
+        raise CheckpointError(path, 'holds a config without a test pipeline')
+    metainfo = {key: value for key, value in _table(dataset.get('metainfo')).items() if key in ('classes', 'palette')}
+    model, transforms = _known(values['model'], path), [_known_transform(item, path) for item in pipeline]
+    try:
+        return Config(
+            dict(
+                default_scope='mmdet',
+                model=model,
+                test_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=metainfo, pipeline=transforms)),
+                visualizer=dict(
+                    type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+                ),
+            )
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(path, f'holds a config that is not one: {error}') from error
+
+
+def _table(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _known(value: Any, path: Union[str, Path]) -> Any:
+    """A part of a model's config without what reads files, after its types were looked up."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_known(item, path) for item in value)
+    if not isinstance(value, dict):
+        return copy.deepcopy(value)
+    refused = [key for key in REFUSED_KEYS if key in value]
+    if refused:
+        raise CheckpointError(path, f'is refused: its config sets {refused[0]}')
+    if 'type' in value:
+        _check_type(value['type'], path)
+    if value.get('_scope_', 'mmdet') not in SCOPES:
+        raise CheckpointError(path, f'is refused: its config has the scope {value["_scope_"]!r}')
+    if value.get('type') == 'BertModel' and value.get('name') not in LANGUAGE_MODELS:
+        raise CheckpointError(path, f'is refused: its config loads the language model {value.get("name")!r}')
+    return {key: _known(item, path) for key, item in value.items() if key not in DROPPED_KEYS}
+
+
+def _check_type(name: Any, path: Union[str, Path]) -> None:
+    plain = name.rpartition('.')[2] if isinstance(name, str) else ''
+    scope = name.rpartition('.')[0] if isinstance(name, str) else ''
+    if plain and scope in ('', *SCOPES) and plain not in REFUSED_TYPES:
+        for registry in (MODELS, TASK_UTILS):
+            while registry is not None:  # mmdet's, then mmengine's
+                found = registry.module_dict.get(plain)
+                if found is not None and found.__module__.partition('.')[0] in TRUSTED_PACKAGES:
+                    return
+                registry = registry.parent
+    raise CheckpointError(path, f'is refused: its config asks for {name!r}, which is not a part of a known detector')
+
+
+def _known_transform(value: Any, path: Union[str, Path]) -> dict:
+    name = value.get('type') if isinstance(value, dict) else None
+    if not isinstance(name, str) or name.removeprefix('mmdet.') not in TRANSFORMS:
+        raise CheckpointError(path, f'is refused: its config asks for the transform {name!r}, which is not known')
+    return {key: copy.deepcopy(item) for key, item in value.items() if key not in (*DROPPED_KEYS, '_scope_')}
+
+
+def without_folders(values: Dict[str, Any]) -> Config:
+    """A config without the folders of the run that it comes from."""
+    cfg = Config(ConfigDict(values))
+    cfg.work_dir = cfg.load_from = None
+    cfg.resume = False
+    data_root = cfg.get('data_root')
+    if isinstance(data_root, str) and Path(data_root).is_absolute():
+        return Config(_replace(cfg.to_dict(), data_root, f'data/{Path(data_root).name}/'))
+    return cfg
+
+
+def _replace(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _replace(item, old, new) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replace(item, old, new) for item in value)
+    return value.replace(old, new) if isinstance(value, str) else value

@@ -1,0 +1,131 @@
+"""What a checkpoint may hold, and that it holds it in the places where programs look for it."""
+
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any, Dict, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from .errors import CheckpointError, Fault, Refusal
+from .unpickler import Shell, Symbol
+
+MAX_DEPTH = 64
+MAX_ITEMS = 20_000_000  # after every shared part is counted each time that it appears
+LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, Tensor, np.ndarray, HistoryBuffer)
+CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
+
+
+def check_content(content: Any) -> None:
+    """Check that a content is made of tensors and plain values, is a tree, and is of a reasonable depth.
+
+    Raises:
+        Fault: If it is not.
+    """
+    known: Dict[int, Tuple[int, int]] = {}  # values and levels below each container
+    open_ids = set()
+
+    def count(value: Any, depth: int) -> Tuple[int, int]:
+        if isinstance(value, (Symbol, Shell)):
+            raise Refusal(f'it holds {getattr(value, "name", type(value).__name__)} itself')
+        if isinstance(value, LEAVES):
+            return 1, 0
+        if type(value) not in CONTAINERS:
+            raise Fault(f'it holds a {type(value).__name__} where a value should be')
+        identity = id(value)
+        if identity in open_ids:
+            raise Fault(f'it holds a {type(value).__name__} that contains itself')
+        if identity not in known:
+            if depth > MAX_DEPTH:
+                raise Fault(f'its values are nested more than {MAX_DEPTH} deep')
+            open_ids.add(identity)
+            items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            below = [count(item, depth + 1) for item in items]
+            open_ids.discard(identity)
+            known[identity] = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
+        size, height = known[identity]
+        if size > MAX_ITEMS:
+            raise Fault(f'it holds more than {MAX_ITEMS} values')
+        if depth + height > MAX_DEPTH + 1:
+            raise Fault(f'its values are nested more than {MAX_DEPTH} deep')
+        return size, height
+
+    count(content, 0)
+
+
+def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
+    """Check that a content has the parts of a checkpoint where they belong.
+
+    Returns:
+        dict: The content.
+
+    Raises:
+        CheckpointError: If it has not.
+    """
+    if not isinstance(content, dict):
+        raise CheckpointError(path, f'must hold a dict, got {type(content).__name__}')
+    wrong = [key for key in content if not isinstance(key, str)]
+    if wrong:
+        raise CheckpointError(path, f'must hold names, got the key {wrong[0]!r}')
+    for name in ('meta', 'message_hub'):
+        if not isinstance(content.get(name, {}), dict):
+            raise CheckpointError(path, f'must hold a table as {name!r}, got {type(content[name]).__name__}')
+    meta = content.get('meta', {})
+    for name in ('cfg', 'config'):
+        if not isinstance(meta.get(name, ''), str):
+            raise CheckpointError(path, f'must hold a text as meta[{name!r}], got {type(meta[name]).__name__}')
+    dataset_meta = meta.get('dataset_meta')
+    if dataset_meta is not None and not (
+        isinstance(dataset_meta, dict) and all(isinstance(key, str) for key in dataset_meta)
+    ):
+        raise CheckpointError(path, 'must hold a table of names as meta["dataset_meta"]')
+    check_class_names(path, meta)
+    for name in ('state_dict', 'model', 'ema_model'):
+        if name in content:
+            check_weights(path, content[name], name)
+    return content
+
+
+def check_class_names(path: Union[str, Path], meta: dict) -> None:
+    """Check that the names of classes are a list of names.
+
+    Raises:
+        CheckpointError: If they are not.
+    """
+    tables = (meta, meta.get('dataset_meta') or {})
+    for classes in [value for table in tables for key, value in table.items() if str(key).lower() == 'classes']:
+        if classes is not None and not (
+            isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+        ):
+            raise CheckpointError(path, 'must hold a list of names as its classes')
+
+
+def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool = False) -> Dict[str, Tensor]:
+    """Check that weights are tensors by name.
+
+    Args:
+        path (str | Path): The file.
+        weights (object): Its weights.
+        name (str): Where they are in the file.
+        finite (bool): Whether weights that are not finite are refused. Defaults to False.
+
+    Returns:
+        dict[str, Tensor]: The weights.
+
+    Raises:
+        CheckpointError: If they are not.
+    """
+    if not isinstance(weights, dict):
+        raise CheckpointError(path, f'must hold weights by name as {name!r}, got {type(weights).__name__}')
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise CheckpointError(path, f'must hold weights by name as {name!r}, got the key {key!r}')
+        if not isinstance(value, Tensor) and not key.endswith('_extra_state'):
+            raise CheckpointError(path, f'must hold tensors as {name!r}, got {type(value).__name__} as {key}')
+    if finite:
+        for key, value in weights.items():
+            if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+                raise CheckpointError(path, f'holds weights that are not finite: {key}')
+    return weights

@@ -1,0 +1,26 @@
+"""The one error of files that cannot be trusted or used as checkpoints."""
+
+from pathlib import Path
+from typing import Union
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is refused or broken; the message names the file and what is wrong with it.
+
+    Attributes:
+        path (str): The file.
+        fault (str): What is wrong with it, in a sentence.
+    """
+
+    def __init__(self, path: Union[str, Path], fault: str) -> None:
+        super().__init__(f'{path} {fault}')
+        self.path = str(path)
+        self.fault = fault
+
+
+class Fault(ValueError):
+    """What is wrong with the content that is being read; the reader adds the name of the file."""
+
+
+class Refusal(Fault):
+    """A content that asks for more than tensors and plain values."""

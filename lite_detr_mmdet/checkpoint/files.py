@@ -1,0 +1,109 @@
+"""Reading and writing checkpoint files: whole or not at all, with their hashes."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Callable, Union
+
+import torch
+
+from .content import check_checkpoint
+from .reader import read_checkpoint
+
+
+def load_checkpoint_file(path: Union[str, Path]) -> dict:
+    """Read a checkpoint: a table of tensors and plain values, as training, publishing and the converter write it.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is no checkpoint, is damaged, or holds objects whose loading could run code.
+    """
+    return check_checkpoint(path, read_checkpoint(path))
+
+
+def save_checkpoint_file(checkpoint: dict, path: Union[str, Path]) -> None:
+    """Write a checkpoint such that the file is either there completely or not at all.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        FileExistsError: If the path is a link: what it points at is not the writer's to replace.
+    """
+    write_whole(path, lambda file: torch.save(checkpoint, file))
+
+
+def write_text(text: str, path: Union[str, Path]) -> None:
+    """Write a text file as :func:`save_checkpoint_file` writes checkpoints."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_whole(path: Union[str, Path], write: Callable) -> None:
+    """Let ``write`` fill a file of another name, then give it this one.
+
+    The bytes are on the disk before the name is: neither a killed process nor a power failure leaves half a file.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'must be a file in a folder that exists, got {str(path)!r}')
+    if path.is_symlink():
+        raise FileExistsError(f'must not be a link, got {str(path)!r}, which points at {os.readlink(path)!r}')
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.partial')
+    try:
+        with os.fdopen(descriptor, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes files that only the owner may read
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: bool = False) -> None:
+    """Check that a file can be written without harm to another, before the work for it is done.
+
+    Args:
+        source (str | Path): What the file is made from.
+        target (str | Path): The file.
+        overwrite (bool): Whether it may be there already. Defaults to False.
+
+    Raises:
+        FileExistsError: If it is the source, a link, or there already.
+    """
+    target = Path(target)
+    if target.exists() and Path(source).exists() and os.path.samefile(source, target):
+        raise FileExistsError(f'must be another file than the source, got {str(target)!r}')
+    if target.is_symlink():
+        raise FileExistsError(f'must not be a link, got {str(target)!r}, which points at {os.readlink(target)!r}')
+    if target.exists() and not overwrite:
+        raise FileExistsError(f'{target} is there already: name another file, or allow to overwrite it')
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Union[str, Path]) -> str:
+    """SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
