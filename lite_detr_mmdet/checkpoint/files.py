@@ -67,7 +67,7 @@ def write_whole(path: Union[str, Path], write: Callable) -> None:
 
 
 def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: bool = False) -> None:
-    """Check that a file can be written without harm to another, before the work for it is done.
+    """Check that a file can be written without harm to another.
 
     Args:
         source (str | Path): What the file is made from.

@@ -59,7 +59,6 @@ def convert_official_file(
         ValueError: If the file would have to be trusted to be loaded, or is not one of these models, or an argument
             does not fit.
     """
-    check_target(source, target, overwrite)
     if classes is not None:
         if num_classes not in (None, len(classes)):
             raise ValueError(f'classes must be as many as num_classes, got {len(classes)} and {num_classes}')
@@ -80,6 +79,7 @@ def convert_official_file(
     )
     if dataset_meta is not None:
         meta['dataset_meta'] = dataset_meta
+    check_target(source, target, overwrite)
     save_checkpoint_file(dict(meta=meta, state_dict=converted), target)
     return ConvertedFile(report, config, num_high_levels)
 
@@ -105,10 +105,10 @@ def convert_mmdet_file(
         FileNotFoundError: If the source or the target's folder does not exist.
         ValueError: If the file is no such checkpoint, or an argument does not fit.
     """
-    check_target(source, target, overwrite)
     checkpoint = load_checkpoint_file(source)
     weights = check_weights(source, checkpoint.get('state_dict', checkpoint), 'state_dict', finite=True)
     converted, report = mmdet_to_official(weights, num_rows, category_ids)
+    check_target(source, target, overwrite)
     save_checkpoint_file(dict(model=converted), target)
     return report
 

@@ -1,56 +1,14 @@
-"""A web server on this machine, and a small model with weights."""
-
-import http.server
-import re
-import threading
-from types import SimpleNamespace
+"""A small model with weights, and a web server on this machine."""
 
 import pytest
 import torch
+from helpers.web_server import cache, server  # noqa: F401
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from lite_detr_mmdet.zoo import find_config
 
 SHAPES = 'lite_detr_mmdet::lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache of torch.hub."""
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
-    return tmp_path / 'torch' / 'hub' / 'checkpoints'
-
-
-@pytest.fixture
-def server():
-    """Serve ``files`` (path -> bytes); ``requests`` lists what was asked for, ``limit`` cuts answers short."""
-    state = SimpleNamespace(files={}, requests=[], limit=None, ranges=True)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = state.files.get(self.path)
-            wanted = self.headers.get('Range') if state.ranges else None
-            state.requests.append((self.path, wanted))
-            if content is None:
-                return self.send_error(404)
-            start = int(re.fullmatch(r'bytes=(\d+)-', wanted)[1]) if wanted else 0
-            if wanted and start >= len(content):
-                return self.send_error(416)
-            self.send_response(206 if wanted else 200)
-            self.send_header('Content-Length', str(len(content) - start))
-            self.end_headers()
-            self.wfile.write(content[start : state.limit])
-
-        def log_message(self, *args):
-            pass
-
-    httpd = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    state.url = f'http://127.0.0.1:{httpd.server_port}'
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
 
 
 @pytest.fixture(scope='session')

@@ -14,9 +14,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import lite_detr_mmdet
+from lite_detr_mmdet.checkpoint import file_sha256, save_checkpoint_file
 from lite_detr_mmdet.converters import mmdet_to_official
 from lite_detr_mmdet.converters.files import convert_mmdet_file, convert_official_file, high_levels_of_name
-from lite_detr_mmdet.checkpoint import file_sha256, save_checkpoint_file
 from lite_detr_mmdet.zoo import find_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent

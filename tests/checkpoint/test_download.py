@@ -1,0 +1,258 @@
+"""Downloads: checked, cached, continued; plain words without a network; nothing outside of the cache."""
+
+import hashlib
+import io
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError, cached_weights, download
+from lite_detr_mmdet.checkpoint.download import cache_path, file_name, shown
+
+CONTENT = bytes(range(256)) * 4096
+DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
+NAME = f'/model-{DIGITS}.pth'
+
+
+def checkpoint_bytes(value: float = 1.0, size: int = 100_000) -> bytes:
+    """A checkpoint, as a file's content."""
+    file = io.BytesIO()
+    torch.save(dict(state_dict=dict(w=torch.full((size,), value))), file)
+    return file.getvalue()
+
+
+def downloads(cache: Path) -> list:
+    """What is in the cache beside locks and records."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix not in ('.lock', '.json'))
+
+
+def put_partial(url: str, content: bytes, **record) -> None:
+    path = cache_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f'{path.name}.partial').write_bytes(content)
+    if record:
+        path.with_name(f'{path.name}.partial.json').write_text(json.dumps(dict(url=url, **record)))
+
+
+def ranges(server) -> list:
+    return [headers.get('Range') for _, headers in server.requests]
+
+
+def test_download_is_made_once(server, cache, capfd):
+    server.files[f'/zoo{NAME}'] = CONTENT
+    url = f'{server.url}/zoo{NAME}'
+    path = cached_weights(url)
+    assert path == cache_path(url) and path.parent == cache and path.read_bytes() == CONTENT
+    assert path.name.endswith(f'-model-{DIGITS}.pth')
+    assert cached_weights(url) == path and len(server.requests) == 1
+    assert '100%' in capfd.readouterr().err  # the progress bar
+
+
+def test_same_name_elsewhere_is_another_file(server, cache):
+    server.files.update({'/a/model.pth': checkpoint_bytes(1), '/b/model.pth': checkpoint_bytes(2)})
+    first, second = (cached_weights(f'{server.url}/{folder}/model.pth') for folder in 'ab')
+    assert first != second and first.read_bytes() != second.read_bytes()
+
+
+def test_interrupted_download_goes_on(server, cache):
+    server.files[NAME], server.limit = CONTENT, 300_000
+    with pytest.raises(DownloadError, match='ended after 300000 of 1048576 bytes'):
+        cached_weights(server.url + NAME)
+    assert [Path(name).suffix for name in downloads(cache)] == ['.partial']
+    server.limit = None
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+    assert ranges(server) == [None, 'bytes=300000-']
+    assert not list(cache.glob('*.partial*'))
+
+
+def test_file_that_changed_in_between_is_fetched_anew(server, cache):
+    old, new = checkpoint_bytes(1), checkpoint_bytes(2)
+    server.files['/model.pth'], server.tag, server.limit = old, '"one"', 1000
+    with pytest.raises(DownloadError):
+        cached_weights(f'{server.url}/model.pth')
+    server.files['/model.pth'], server.tag, server.limit = new, '"two"', None
+    assert cached_weights(f'{server.url}/model.pth').read_bytes() == new
+    assert server.requests[-1][1]['If-Range'] == '"one"'
+
+
+def test_file_that_did_not_change_is_continued(server, cache):
+    server.files['/model.pth'], server.tag, server.limit = checkpoint_bytes(), '"one"', 1000
+    with pytest.raises(DownloadError):
+        cached_weights(f'{server.url}/model.pth')
+    server.limit = None
+    assert cached_weights(f'{server.url}/model.pth').read_bytes() == checkpoint_bytes()
+    assert ranges(server) == [None, 'bytes=1000-']
+
+
+@pytest.mark.parametrize('there', [CONTENT[:1000], CONTENT, CONTENT + b'more', b'x' * 1000], ids=len)
+@pytest.mark.parametrize('with_ranges', [True, False])
+def test_whatever_part_is_there_the_file_is_right(server, cache, there, with_ranges):
+    server.files[NAME], server.ranges = CONTENT, with_ranges
+    put_partial(server.url + NAME, there)
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('part', [b'', b'x' * 1000, checkpoint_bytes() + b'more', checkpoint_bytes(3)])
+def test_part_of_another_file_is_not_continued(server, cache, part):
+    # Neither a checksum nor what the server said then vouches for it.
+    server.files['/model.pth'] = checkpoint_bytes()
+    put_partial(f'{server.url}/model.pth', part)
+    assert cached_weights(f'{server.url}/model.pth').read_bytes() == checkpoint_bytes()
+    assert ranges(server) == [None]
+
+
+@pytest.mark.parametrize('span', ['bytes 0-9/10', 'bytes 1000-1003/99999', 'bytes */1048576', 'nonsense', ''])
+def test_part_that_was_not_asked_for_is_not_used(server, cache, span):
+    server.files[NAME], server.content_range = CONTENT, span or 'bytes 999-1048575/1048576'
+    put_partial(server.url + NAME, CONTENT[:1000], validator='"one"', total=len(CONTENT))
+    server.tag = '"one"'
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+
+
+def test_server_that_sends_parts_only(server, cache):
+    def answer(handler):
+        handler.send_response(206)
+        handler.send_header('Content-Range', 'bytes 0-3/4')
+        handler.end_headers()
+        handler.wfile.write(b'abcd')
+
+    server.answer = answer
+    with pytest.raises(DownloadError, match='a part where the whole was asked for'):
+        cached_weights(f'{server.url}/model.pth')
+
+
+def test_wrong_content_is_removed(server, cache):
+    server.files['/model-00000000.pth'] = CONTENT
+    url = f'{server.url}/model-00000000.pth'
+    with pytest.raises(CheckpointError, match=f'must have a SHA-256 that starts with 00000000, got {DIGITS}'):
+        cached_weights(url)
+    assert downloads(cache) == []
+    assert cached_weights(url, sha256=DIGITS).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('with_length', [True, False])
+@pytest.mark.parametrize(
+    'content, fault',
+    [
+        (b'<html>Please log in</html>', 'it is a web page'),
+        (checkpoint_bytes()[:-5000], 'cut off or damaged'),
+        (b'', 'it is empty'),
+    ],
+)
+def test_what_is_no_checkpoint_does_not_enter_the_cache(server, cache, content, fault, with_length):
+    server.files['/model.pth'], server.with_length = content, with_length
+    with pytest.raises(CheckpointError, match=fault) as error:
+        cached_weights(f'{server.url}/model.pth')
+    assert str(error.value).startswith(f'{server.url}/model.pth') and downloads(cache) == []
+    server.files['/model.pth'] = checkpoint_bytes()
+    assert cached_weights(f'{server.url}/model.pth').read_bytes() == checkpoint_bytes()
+
+
+@pytest.mark.parametrize('name', [NAME, '/model.pth'], ids=['checksum', 'no checksum'])
+def test_file_of_the_cache_that_changed_is_fetched_again(server, cache, name):
+    server.files[name] = CONTENT if name == NAME else checkpoint_bytes()
+    path = cached_weights(server.url + name)
+    path.write_bytes(b'something else')
+    assert cached_weights(server.url + name).read_bytes() == server.files[name]
+
+
+@pytest.mark.parametrize(
+    'end',
+    [
+        '..%2f..%2fevil.pth',
+        '%2ftmp%2fx.pth',
+        '..%5cevil.pth',
+        '%2e%2e',
+        '..',
+        '.',
+        '',
+        '.hidden.pth',
+        'a%00.pth',
+        'a%0ab.pth',
+        'C%3ax.pth',
+        'a' * 300,
+        'a%2f',
+        '%1b[31m.pth',
+    ],
+)
+def test_name_that_is_not_a_plain_one(server, cache, tmp_path, end):
+    server.files[f'/zoo/{end}'] = checkpoint_bytes()
+    with pytest.raises(ValueError, match='must have an address that ends with a plain file name'):
+        cached_weights(f'{server.url}/zoo/{end}')
+    assert server.requests == [] and not list(tmp_path.rglob('*.pth'))
+
+
+@pytest.mark.parametrize('url', ['file:///etc/hostname', 'ftp://a/b.pth', 'data://a/b.pth', 'http:///b.pth', 'a://[b'])
+def test_address_that_is_not_of_the_web(cache, url):
+    with pytest.raises(ValueError, match=r'weights must (have|be) an address'):
+        cached_weights(url)
+
+
+def test_names_of_real_addresses():
+    assert file_name('https://x.org/a/b%20c-1.0.pth?download=1#top') == 'b c-1.0.pth'
+    assert shown('https://user:secret@x.org/a.pth') == 'https://x.org/a.pth'
+
+
+def test_redirects_lead_to_the_web_only(server, cache):
+    def answer(handler):
+        handler.send_response(302)
+        handler.send_header('Location', 'file:///etc/hostname')
+        handler.end_headers()
+
+    server.answer = answer
+    with pytest.raises(DownloadError, match="'file:///etc/hostname' is not allowed"):
+        cached_weights(f'{server.url}/model.pth')
+
+
+def test_redirects_keep_the_protection():
+    request = urllib.request.Request('https://x.org/a.pth')
+    with pytest.raises(download._Interrupted, match='redirects to http://x.org/a.pth, which is not fetched'):
+        download._Redirects().redirect_request(request, None, 302, '', {}, 'http://x.org/a.pth')
+
+
+def test_redirect_is_followed(server, cache):
+    server.files['/b.pth'] = checkpoint_bytes()
+    ordinary = server.answer
+
+    def answer(handler):
+        handler.send_response(302)
+        handler.send_header('Location', f'{server.url}/b.pth')
+        handler.end_headers()
+        server.answer = ordinary
+
+    server.answer = answer
+    assert cached_weights(f'{server.url}/a.pth').read_bytes() == checkpoint_bytes()
+
+
+def test_file_that_is_larger_than_the_disk(server, cache):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header('Content-Length', str(10**17))
+        handler.end_headers()
+
+    server.answer = answer
+    with pytest.raises(DownloadError, match='do not fit the disk'):
+        cached_weights(f'{server.url}/model.pth')
+
+
+def test_without_a_network(server, cache):
+    url = f'{server.url}/model.pth'
+    with pytest.raises(DownloadError, match=r'model\.pth cannot be reached \(Not Found\) and .* is not there'):
+        cached_weights(url)
+    cache_path(url).write_bytes(checkpoint_bytes())
+    assert cached_weights(url).read_bytes() == checkpoint_bytes()  # what is there needs no network
+    with pytest.raises(ConnectionError, match='Try again with a network'):
+        cached_weights('http://127.0.0.1:9/other.pth')
+
+
+def test_files(tmp_path):
+    path = tmp_path / 'model.pth'
+    with pytest.raises(FileNotFoundError, match='weights must be a file that exists or an address'):
+        cached_weights(path)
+    path.write_bytes(CONTENT)
+    assert cached_weights(path) == cached_weights(str(path)) == path
+    with pytest.raises(ValueError, match='sha256 must be 8 to 64 hexadecimal digits'):
+        cached_weights('http://127.0.0.1:9/a.pth', sha256='../x')
