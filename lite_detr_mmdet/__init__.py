@@ -24,7 +24,7 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
 
     from . import datasets, engine, models  # noqa: F401
 
-__all__ = ['Detector', '__version__', 'get_config', 'get_model', 'list_models']
+__all__ = ['Detector', '__version__', 'accelerate', 'get_config', 'get_model', 'list_models']
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,8 @@ MAY_IMPORT = {
     'engine': (set(), None),
     'utils': ({'checkpoint', 'compat', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
-    'apis': ({'checkpoint', 'compat', 'utils', 'zoo'}, None),
+    'acceleration': ({'ops', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
+    'apis': ({'acceleration', 'checkpoint', 'compat', 'utils', 'zoo'}, None),
 }
 
 

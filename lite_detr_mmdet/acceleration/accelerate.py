@@ -1,5 +1,6 @@
 """One call that makes a detector fast for inference on a CPU."""
 
+import itertools
 from typing import Callable, Iterator, NamedTuple, Optional, Set, Union
 
 import torch
@@ -13,7 +14,9 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..models.layers import KeyAwareDeformableAttention, LiteEncoder, LiteEncoderLayer
+from . import memory
 from .attention import FastKeyAwareAttention, FastMultiheadAttention, is_plain_multihead
+from .compilation import compile_parts, undo_compile, why_not_compile
 from .convolutions import (
     FastConv2d,
     FastConvModule,
@@ -24,7 +27,7 @@ from .convolutions import (
     is_plain_conv_module,
     is_plain_resnet,
 )
-from .detectors import FastDeformableDETR, FastDINO, FastHead, is_known_head
+from .detectors import FastDeformableDETR, FastDINO, FastHead, is_known_dino, is_known_head
 from .encoder import FastEncoder, FastEncoderLayer, FastLiteEncoderLayer, is_plain_layer
 from .linears import FastFFN, FastLinear, FastLinearSequence, FastMLP, fusible_steps, is_linear, is_plain_ffn
 from .onednn import NONE, why_not
@@ -54,9 +57,7 @@ RULES = (
     Rule('multi-layer perceptrons with fused activations', (MLP,), FastMLP),
     Rule('feed-forward networks in blocks that stay in the cache', (FFN,), FastFFN, is_plain_ffn),
     Rule('convolutions by oneDNN, packed, channels last', (nn.Conv2d,), FastConv2d, is_packable, ()),
-    Rule(
-        'convolutions with batch norm and activation folded in', (ConvModule,), FastConvModule, is_plain_conv_module
-    ),
+    Rule('convolutions with batch norm and activation folded in', (ConvModule,), FastConvModule, is_plain_conv_module),
     Rule(
         'residual blocks with batch norms, activations and sums folded in',
         (Bottleneck, BasicBlock),
@@ -64,7 +65,9 @@ RULES = (
         is_plain_block,
     ),
     Rule('backbone channels last, its stem in one', (ResNet,), FastResNet, is_plain_resnet),
-    Rule('attention by scaled_dot_product_attention', (MultiheadAttention,), FastMultiheadAttention, is_plain_multihead),
+    Rule(
+        'attention by scaled_dot_product_attention', (MultiheadAttention,), FastMultiheadAttention, is_plain_multihead
+    ),
     Rule('key-aware attention with packed projections', (KeyAwareDeformableAttention,), FastKeyAwareAttention),
     Rule(
         'encoder layers in blocks that stay in the cache',
@@ -72,9 +75,7 @@ RULES = (
         FastEncoderLayer,
         is_plain_layer,
     ),
-    Rule(
-        'encoder layers in blocks that stay in the cache', (LiteEncoderLayer,), FastLiteEncoderLayer, is_plain_layer
-    ),
+    Rule('encoder layers in blocks that stay in the cache', (LiteEncoderLayer,), FastLiteEncoderLayer, is_plain_layer),
     Rule(
         'reference points of a shape computed once',
         (DeformableDetrTransformerEncoder, LiteEncoder),
@@ -86,11 +87,13 @@ RULES = (
         'positions and proposals of a shape computed once, boxes of chosen tokens alone',
         (DINO,),
         FastDINO,
-        methods=(),
+        is_known_dino,
+        (),
     ),
     Rule('positions and proposals of a shape computed once', (DeformableDETR,), FastDeformableDETR, methods=()),
 )
 # Where half precision is used. The choice of queries, the heads and the boxes stay in float32.
+DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 LOW_PRECISION_PARTS = ('backbone', 'neck', 'encoder', 'decoder.layers')
 
 
@@ -120,17 +123,22 @@ def _mark_owned_inputs(model: nn.Module) -> None:
     for stage in model.modules():
         if isinstance(stage, nn.Sequential):
             blocks = list(stage)
-            for before, block in zip(blocks, blocks[1:]):
+            for before, block in itertools.pairwise(blocks):
                 if isinstance(before, FastResNetBlock) and isinstance(block, FastResNetBlock):
                     block.owns_input = True
 
 
 def pack(model: nn.Module, dtype: torch.dtype, report: AccelerationReport) -> None:
     """Put the overlays over the modules of a model."""
-    reason = why_not(torch.float32) or why_not(dtype)
+    reason = why_not(torch.float32)
     if reason is not None:
         report.skipped['packed layers'] = reason
         return
+    if dtype != torch.float32:
+        reason = why_not(dtype)
+        if reason is not None:
+            report.skipped[str(dtype).removeprefix('torch.')] = f'{reason}; float32 is used'
+            dtype = torch.float32
     low_precision = set()
     for name in LOW_PRECISION_PARTS if dtype != torch.float32 else ():
         for part in (model.get_submodule(name),) if _has(model, name) else ():
@@ -158,15 +166,60 @@ def _has(model: nn.Module, name: str) -> bool:
 
 
 def accelerate(
-    model: nn.Module, dtype: Union[str, torch.dtype] = torch.float32, verbose: bool = True
+    model: nn.Module,
+    dtype: Union[str, torch.dtype] = 'float32',
+    compile: bool = False,
+    keep_memory: bool = False,
+    verbose: bool = True,
 ) -> nn.Module:
-    """Make a detector fast for inference, in place.
+    """Make a detector fast for inference on a CPU, in place.
+
+    Any detector of this package and of mmdet may be given; what is not known is left as it is. Parameters and state
+    dict stay as they are. Training, gradients, other devices, tracing and export take the former ways, bit for bit:
+    what is changed works in evaluation mode without gradients (``torch.no_grad`` or ``torch.inference_mode``).
+    Weights may be loaded or trained afterwards. In float32 outputs agree to 1e-4. Input shapes may change.
+
+    A second call replaces the first one; :func:`restore` undoes it.
+
+    Args:
+        model (nn.Module): A detector, or an inferencer of mmdet that holds one.
+        dtype (str | torch.dtype): 'float32', or 'bfloat16' for backbone, neck, encoder and decoder layers on a
+            processor that has instructions for it. Defaults to 'float32'.
+        compile (bool): Compile backbone, neck, encoder and decoder by inductor with frozen weights instead, at their
+            first call (minutes). Weights must not change afterwards. Defaults to False: oneDNN's packed layers need
+            no compiler and were faster where we measured, see ``docs/speed.md``.
+        keep_memory (bool): Let the process keep memory that is freed, which saves page faults; resident memory stays
+            at its peak, for the whole process. glibc only. Defaults to False.
+        verbose (bool): Print what was changed. Defaults to True.
+
+    Returns:
+        nn.Module: The detector. Its ``acceleration_report`` says what was changed and what was not, and why.
+
+    Raises:
+        TypeError: If ``model`` is no module and holds none.
+        ValueError: If ``dtype`` is neither float32 nor bfloat16.
     """
+    if not isinstance(model, nn.Module):
+        model = getattr(model, 'model', model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model must be a torch.nn.Module or an inferencer with one, got {type(model).__name__}')
+    if dtype not in DTYPES and dtype not in DTYPES.values():
+        raise ValueError(f'dtype must be one of {", ".join(map(repr, DTYPES))}, got {dtype!r}')
     report = AccelerationReport()
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype)
     restore(model)
-    pack(model, dtype, report)
+    pack(model, DTYPES.get(dtype, dtype), report)
+    if compile:
+        reason = why_not_compile()
+        if reason is None:
+            report.changed[f'compiled by inductor when first called: {", ".join(compile_parts(model))}'] = 1
+        else:
+            report.skipped['torch.compile'] = reason
+    if keep_memory:
+        reason = memory.keep_memory()
+        if reason is None:
+            report.changed['freed memory stays with the process'] = 1
+        else:
+            report.skipped['keeping memory'] = reason
     model.acceleration_report = report
     if verbose:
         print_log(str(report), logger='current')
@@ -174,9 +227,18 @@ def accelerate(
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Undo :func:`accelerate`."""
+    """Undo :func:`accelerate`, but for ``keep_memory``, which lasts as long as the process.
+
+    Args:
+        model (nn.Module): A model, accelerated or not.
+
+    Returns:
+        nn.Module: The same one.
+    """
     for module in model.modules():
         take_off(module)
         module.__dict__.pop('owns_input', None)
-    model.__dict__.pop('acceleration_report', None)
+    if 'acceleration_report' in model.__dict__:
+        undo_compile(model)
+        del model.__dict__['acceleration_report']
     return model

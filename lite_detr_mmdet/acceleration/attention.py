@@ -180,8 +180,4 @@ class FastMultiheadAttention(Overlay):
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (*query_key.chunk(2, -1), values))
         mask = None if attn_mask is None else ~attn_mask  # True: takes part
         output = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-        return linear_add(
-            output, packed_out_projection(self.attn, dtype), query if identity is None else identity
-        )
-
-
+        return linear_add(output, packed_out_projection(self.attn, dtype), query if identity is None else identity)

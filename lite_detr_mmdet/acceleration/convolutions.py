@@ -44,7 +44,11 @@ def channels_last(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def conv_norm(
-    conv: nn.Conv2d, norm: Optional[nn.Module], x: Tensor, activation: Activation = NONE, dtype: Optional[torch.dtype] = None
+    conv: nn.Conv2d,
+    norm: Optional[nn.Module],
+    x: Tensor,
+    activation: Activation = NONE,
+    dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
     """A convolution with batch norm and activation, in one."""
     dtype = dtype or x.dtype
@@ -113,6 +117,7 @@ class FastResNetBlock(Overlay):
     ``owns_input``: the input comes from the block before and is used by nobody else, so that the sum may be written
     over it.
     """
+
     owns_input = False
 
     def forward(self, x: Tensor) -> Tensor:

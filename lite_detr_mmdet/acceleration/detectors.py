@@ -1,4 +1,4 @@
-"""Overlays of detectors and of their heads: what depends on shapes alone is kept, what nobody reads is not computed."""
+"""Overlays of detectors and heads: what depends on shapes alone is kept, what nobody reads is not computed."""
 
 from typing import Dict, List, Optional, Tuple
 
@@ -21,8 +21,14 @@ HEAD_PREDICTS = (DeformableDETRHead.predict,)
 
 
 def has_known(module: nn.Module, name: str, known: tuple) -> bool:
-    """Whether a method is one of those that its overlay was written for."""
-    return getattr(host_class(module), name, None) in known
+    """Whether a method is made of those alone that its overlay was written for; the first of them is the host's."""
+    for parent in host_class(module).__mro__:
+        if name in vars(parent):
+            if vars(parent)[name] not in known:
+                return False
+            if vars(parent)[name] is known[0]:
+                return True
+    return False
 
 
 class FastDeformableDETR(Overlay):
@@ -95,7 +101,7 @@ class FastDINO(FastDeformableDETR):
         self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor, batch_data_samples=None
     ) -> Tuple[Dict, Dict]:
         fast = applies(self, memory) and memory_mask is None and memory.shape[1] >= self.num_queries
-        if not fast or not has_known(self, 'pre_decoder', PRE_DECODERS):
+        if not fast:
             return super().pre_decoder(memory, memory_mask, spatial_shapes, batch_data_samples)
         proposals, invalid = self._kept_proposals(memory, spatial_shapes)
         index = self.decoder.num_layers
@@ -114,6 +120,11 @@ class FastDINO(FastDeformableDETR):
         return dict(query=query, memory=memory, reference_points=boxes.sigmoid(), dn_mask=None), {}
 
 
+def is_known_dino(model: nn.Module) -> bool:
+    """Whether queries are chosen as in DINO."""
+    return isinstance(model, DINO) and has_known(model, 'pre_decoder', PRE_DECODERS)
+
+
 class FastHead(Overlay):
     """A head of mmdet that computes the last decoder layer's outputs alone, those that become detections."""
 
@@ -128,9 +139,7 @@ class FastHead(Overlay):
     def _last_layer(self, index: int) -> nn.Module:
         """This head with the branches of one layer alone."""
         head = object.__new__(type(self))
-        branches = {
-            name: nn.ModuleList([getattr(self, name)[index]]) for name in ('cls_branches', 'reg_branches')
-        }
+        branches = {name: nn.ModuleList([getattr(self, name)[index]]) for name in ('cls_branches', 'reg_branches')}
         head.__dict__ = {**self.__dict__, '_modules': {**self._modules, **branches}}
         return head
 

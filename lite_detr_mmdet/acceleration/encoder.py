@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linears import blocks, ffn_rows, is_plain_ffn, packed_linear
 from .attention import FastDeformableAttention
+from .linears import blocks, ffn_rows, is_plain_ffn, packed_linear
 from .onednn import linear_add
 from .overlay import Overlay, ShapeCache, applies, tensor_bytes
 
@@ -48,9 +48,7 @@ def run_layer(
     """
     attention, norm, dtype = layer.self_attn, layer.norms[0], layer.compute_dtype
     with_pos = query if query_pos is None else query + query_pos
-    sampled = attention.sample(
-        with_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index
-    )
+    sampled = attention.sample(with_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index)
     del with_pos
     projection = packed_linear(attention.output_proj, dtype)
     output = torch.empty_like(query)

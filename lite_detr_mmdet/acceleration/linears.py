@@ -116,7 +116,5 @@ class FastFFN(Overlay):
         rows, identity_rows = x.reshape(-1, x.shape[-1]), identity.reshape(-1, x.shape[-1])
         output = torch.empty_like(rows)
         for start, stop in blocks(len(rows), self.feedforward_channels):
-            output[start:stop] = ffn_rows(
-                self, rows[start:stop], identity_rows[start:stop], self.compute_dtype
-            )
+            output[start:stop] = ffn_rows(self, rows[start:stop], identity_rows[start:stop], self.compute_dtype)
         return output.view(x.shape)

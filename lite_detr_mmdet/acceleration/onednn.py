@@ -4,6 +4,7 @@ These are the operators that ``torch.compile`` with freezing uses. On processors
 torch's own linear layers, for which MKL does not use AVX-512.
 """
 
+import os
 from typing import NamedTuple, Optional, Sequence
 
 import torch
@@ -126,12 +127,19 @@ def block_rows(numbers_per_row: int) -> int:
     return max(256, BLOCK_NUMBERS // max(1, numbers_per_row) // 64 * 64)
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16, and oneDNN may use it (ONEDNN_MAX_CPU_ISA)."""
+    probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA', 'ALL').upper()
+    return probe is not None and probe() and limit not in ('SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX512_CORE')
+
+
 def why_not(dtype: torch.dtype) -> Optional[str]:
     """Why these operators cannot be used on this machine with a dtype; None if they can."""
     if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return f'oneDNN is not part of this torch ({torch.__version__}) or disabled'
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return 'the processor has no instructions for bfloat16 (AVX512-BF16, AMX), which would be many times slower'
+    if dtype == torch.bfloat16 and not has_bfloat16():
+        return 'the processor has no instructions for bfloat16 (AVX512-BF16, AMX), so that it would be slower'
     layer, conv = nn.Linear(8, 8), nn.Conv2d(8, 8, 3, padding=1)
     try:
         with torch.no_grad():

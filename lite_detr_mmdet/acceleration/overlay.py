@@ -106,7 +106,7 @@ class ShapeCache(Derived):
 
     def __init__(self, max_bytes: int = 256 << 20) -> None:
         self.max_bytes = max_bytes
-        self._entries: 'OrderedDict[Hashable, Tuple[Any, int]]' = OrderedDict()
+        self._entries: OrderedDict[Hashable, Tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any], size_of: Callable[[Any], int]) -> Any:

@@ -1,7 +1,8 @@
 """What programs that use the models need: names, configs, weights, inference."""
 
 from ..zoo import get_config, list_models
+from ..acceleration import accelerate
 from .detector import Detector
 from .models import get_model
 
-__all__ = ['Detector', 'get_config', 'get_model', 'list_models']
+__all__ = ['Detector', 'accelerate', 'get_config', 'get_model', 'list_models']
