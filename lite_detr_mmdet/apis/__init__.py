@@ -1,7 +1,7 @@
 """What programs that use the models need: names, configs, weights, inference."""
 
-from ..zoo import get_config, list_models
 from ..acceleration import accelerate
+from ..zoo import get_config, list_models
 from .detector import Detector
 from .models import get_model
 

@@ -1,0 +1,1 @@
+from helpers.detectors import batch, tiny_config  # noqa: F401
