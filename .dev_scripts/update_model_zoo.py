@@ -37,6 +37,7 @@ COMPARISON = ROOT / 'docs' / 'compute.md'
 BEGIN, END = '<!-- written by .dev_scripts/update_model_zoo.py -->', '<!-- end -->'
 BACKBONES = {('ResNet', 18): 'R18', ('ResNet', 50): 'R50', ('SwinTransformer', 96): 'Swin-T'}
 BACKBONES[('SwinTransformer', 192)] = 'Swin-L'
+BACKBONES[('EfficientNetLite', None)] = 'EfficientNet-Lite0'
 NONE = '-'
 
 

@@ -23,6 +23,9 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
     apply_compat()
 
     from . import datasets, engine, models  # noqa: F401
+    from .pretrained import register_pretrained_schemes
+
+    register_pretrained_schemes()
 
 __all__ = ['Detector', '__version__', 'accelerate', 'get_config', 'get_model', 'list_models']
 

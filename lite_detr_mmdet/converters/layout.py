@@ -81,7 +81,7 @@ def mmdet_layout(state_dict: dict) -> Layout:
     as_two_stage = 'memory_trans_fc.weight' in state_dict
     return Layout(
         family=family,
-        backbone='swin' if any('patch_embed' in name for name in state_dict) else 'resnet',
+        backbone=_mmdet_backbone(state_dict),
         num_backbone_maps=count(state_dict, r'neck\.convs\.(\d+)\.'),
         num_decoder_layers=count(state_dict, r'decoder\.layers\.(\d+)\.'),
         as_two_stage=as_two_stage,
@@ -89,6 +89,14 @@ def mmdet_layout(state_dict: dict) -> Layout:
         with_box_refine=as_two_stage or not _shares_branches(state_dict),
         is_lite=_is_lite(state_dict, r'encoder\.layers\.\d+\.(low_level_ffn|self_attn\.query_proj)\.'),
     )
+
+
+def _mmdet_backbone(state_dict: dict) -> str:
+    if 'backbone.conv1.weight' in state_dict:
+        return 'resnet'
+    if any(name.startswith('backbone.patch_embed') for name in state_dict):
+        return 'swin'
+    raise ValueError("the backbone must be a ResNet or a Swin, which the authors' models have")
 
 
 def _is_lite(state_dict: dict, pattern: str) -> bool:

@@ -132,7 +132,8 @@ def _encoder_options(state_dict: dict, layout: Layout, num_high_levels: Optional
             raise ValueError(f'without small feed-forward networks all levels are high ones, got {num_high_levels=}')
         return {**options, 'encoder.num_low_levels': 0}
     if num_high_levels is None:
-        raise ValueError('num_high_levels must say which levels are high ones: 3 for H3L1, 2 for H2L2; weights do not')
+        candidates = ' or '.join(f'{high} (H{high}L{num_levels - high})' for high in range(num_levels - 1, 1, -1))
+        raise ValueError(f'num_high_levels (--num-high-levels) must be {candidates}: the weights fit both')
     if not 0 < num_high_levels < num_levels:
         raise ValueError(f'num_high_levels must be at least 1 and below {num_levels}, got {num_high_levels}')
     num_blocks = len(closing)

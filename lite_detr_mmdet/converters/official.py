@@ -16,6 +16,8 @@ from .key_rules import key_rules, translate
 from .layout import Layout, mmdet_layout, official_layout
 
 StateDict = Dict[str, Tensor]
+# Options of the authors' scripts that give each decoder layer branches of its own.
+UNTIED_OPTIONS = ('dec_pred_class_embed_share=False', 'dec_pred_bbox_embed_share=False')
 LABEL_EMBEDDING = 'dn_query_generator.label_embedding.weight'
 
 
@@ -28,6 +30,7 @@ class ConversionReport(NamedTuple):
         created (dict[str, str]): Content of each weight that the source does not have.
         rows (list[int]): Row of the authors' class branches of each label.
         num_rows (int): Rows of the authors' class branches.
+        options (tuple[str, ...]): Options with which the authors' scripts load the result. Defaults to ().
     """
 
     mapped: Dict[str, str]
@@ -35,6 +38,7 @@ class ConversionReport(NamedTuple):
     created: Dict[str, str]
     rows: List[int]
     num_rows: int
+    options: Tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line of numbers."""
@@ -45,6 +49,7 @@ class ConversionReport(NamedTuple):
 
     def __str__(self) -> str:
         lines = [self.summary()]
+        lines += [f'option   {option}' for option in self.options]
         lines += [f'mapped   {old} -> {new}' for old, new in self.mapped.items()]
         lines += [f'dropped  {name}: {reason}' for name, reason in self.dropped.items()]
         lines += [f'created  {name}: {content}' for name, content in self.created.items()]
@@ -102,9 +107,16 @@ def official_to_mmdet(
 
 
 def mmdet_to_official(
-    state_dict: StateDict, num_rows: Optional[int] = None, category_ids: Optional[Sequence[int]] = None
+    state_dict: StateDict,
+    num_rows: Optional[int] = None,
+    category_ids: Optional[Sequence[int]] = None,
+    untied: bool = False,
 ) -> Tuple[StateDict, ConversionReport]:
     """Translate weights of this package's and mmdet's models to the authors' names and category ids.
+
+    The authors of DINO and Lite-DINO share one class and one box branch among the layers of the decoder; mmdet trains
+    one of each per layer, unless the head is a ``LiteDINOHead(tied_branches=True)``. A model with shared branches that
+    loads different ones silently keeps the last.
 
     Args:
         state_dict (dict[str, Tensor]): Weights under mmdet's names.
@@ -112,14 +124,24 @@ def mmdet_to_official(
             many as classes.
         category_ids (sequence[int], optional): Category id of each label. Defaults to None, as in
             :func:`official_to_mmdet`.
+        untied (bool): Whether the branches of DINO and Lite-DINO may differ; the report then names the options with
+            which the authors' scripts load them. Defaults to False.
 
     Returns:
         tuple[dict[str, Tensor], ConversionReport]: Weights under the authors' names, and what became of each.
 
     Raises:
-        ValueError: If the model is not known, or has weights that the authors' models have no place for.
+        ValueError: If the model is not known, has weights that the authors' models have no place for, or has
+            different branches and ``untied`` is False.
     """
     layout = mmdet_layout(state_dict)
+    different = _untied_branches(state_dict, layout)
+    if different and not untied:
+        raise ValueError(
+            f"the decoder layers' branches differ ({different[0]} and {len(different) - 1} more), but the authors' "
+            'models share one class and one box branch among all layers, so that only one of them would be kept. '
+            'untied=True (--untied) writes them all, for models with the options ' + ' '.join(UNTIED_OPTIONS)
+        )
     num_classes = state_dict['bbox_head.cls_branches.0.weight'].shape[0]
     if num_rows is None:
         num_rows = 91 if num_classes == 80 else num_classes
@@ -149,7 +171,21 @@ def mmdet_to_official(
             f"the authors' models have no place for {len(unknown)} of the weights: {', '.join(unknown[:10])}"
         )
     created = _create_official(converted, layout)
-    return converted, ConversionReport(mapped, dropped, created, rows, num_rows)
+    options = UNTIED_OPTIONS if different else ()
+    return converted, ConversionReport(mapped, dropped, created, rows, num_rows, options)
+
+
+def _untied_branches(state_dict: StateDict, layout: Layout) -> List[str]:
+    """Branch weights of DINO's decoder layers that differ from those of the first layer."""
+    if layout.family != 'dino':
+        return []  # the authors of the others give each layer branches of its own
+    different = []
+    for name, tensor in state_dict.items():
+        match = re.match(r'(bbox_head\.(?:cls|reg)_branches)\.(\d+)\.(.+)', name)
+        of_later_layer = match and 0 < int(match[2]) < layout.num_decoder_layers
+        if of_later_layer and not tensor.equal(state_dict[f'{match[1]}.0.{match[3]}']):
+            different.append(name)
+    return different
 
 
 def _is_foreground_branch(mmdet_name: str, layout: Layout) -> bool:

@@ -29,11 +29,12 @@ DETECTORS = {
 NAME = re.compile(
     rf'(?P<algorithm>{"|".join(DETECTORS)})(-(?P<scales>\d)scale)?'
     r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|(?P<variant>kda|o2o))'
-    r'(?P<suffix>-msda|-seq)?)?'
-    r'_(?P<backbone>r18|r50|swin-t|swin-l)'
+    r'(?P<suffix>-msda|-seq|-tied)?)?'
+    r'_(?P<backbone>efficientnet-lite0|r18|r50|swin-t|swin-l)'
     r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(lsj-)?(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
 )
 BACKBONES = {
+    'efficientnet-lite0': ('EfficientNetLite', 'out_indices', (3, 4, 5)),
     'r18': ('ResNet', 'depth', 18),
     'r50': ('ResNet', 'depth', 50),
     'swin-t': ('SwinTransformer', 'num_features', [96, 192, 384, 768]),
@@ -62,7 +63,9 @@ def test_name_says_what_is_built(file):
     mask_head = getattr(model, 'panoptic_head', None)
     encoder = mask_head.pixel_decoder.encoder if mask_head else model.encoder
 
-    assert type(model).__name__ == DETECTORS[name['algorithm']]
+    # mmdet's DINO works at 256 channels only; without low-level tokens LiteDINO is the same at any width.
+    is_narrow_dino = name['algorithm'] == 'dino' and name['backbone'] == 'efficientnet-lite0'
+    assert type(model).__name__ == ('LiteDINO' if is_narrow_dino else DETECTORS[name['algorithm']])
     if not mask_head:
         assert model.num_feature_levels == cfg.model.neck.num_outs == int(name['scales'] or 4)
         assert model.neck.convs[0].conv.bias is not None

@@ -33,7 +33,7 @@ def tiny_config():
         cfg.model.backbone.init_cfg = None  # no download
         if cfg.model.backbone.type == 'SwinTransformer':
             cfg.model.backbone.depths = [1, 1, 1, 1]
-        elif cfg.model.backbone.depth == 50:
+        elif cfg.model.backbone.get('depth') == 50:
             cfg.model.backbone.depth = 18
             user = cfg.model.get('neck', cfg.model.get('panoptic_head'))
             user.in_channels = [channels // 4 for channels in user.in_channels]

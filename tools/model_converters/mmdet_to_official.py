@@ -3,7 +3,9 @@
 
     python tools/model_converters/mmdet_to_official.py SRC DST
 
-What became of each weight is written beside it, to DST.txt.
+What became of each weight is written beside it, to DST.txt. DINO and Lite-DINO trained in mmdet have a class and a
+box branch for each decoder layer, where the authors share one of each: such a checkpoint is refused unless --untied is
+given, and DST then needs the options of the authors' scripts that are printed.
 """
 
 import argparse
@@ -21,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
     parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
+    parser.add_argument(
+        '--untied', action='store_true', help='DINO: write branches that differ; prints the options that load them'
+    )
     return parser.parse_args()
 
 
@@ -32,6 +37,8 @@ def main() -> None:
         raise SystemExit(f'error: {error}') from error
     write_text(str(report), f'{args["target"]}.txt')
     print(report.summary())
+    if report.options:
+        print(f"load it in the authors' scripts with: --options {' '.join(report.options)}")
     print(f'written: {args["target"]} and {args["target"]}.txt')
 
 

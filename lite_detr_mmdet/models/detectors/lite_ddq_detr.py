@@ -17,6 +17,8 @@ class LiteDDQDETR(LiteDINO, DDQDETR):
     ``encoder.layer_cfg.self_attn_cfg`` and ``decoder.layer_cfg.cross_attn_cfg`` (``KeyAwareDeformableAttention``).
     """
 
+    decoder_type = None  # the host's own works at any width
+
     def _init_host_layers(self) -> None:
         """Give the host the decoder's config in the attribute where it looks for it."""
         self.decoder_cfg = self.decoder

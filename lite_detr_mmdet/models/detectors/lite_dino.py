@@ -14,7 +14,10 @@ class LiteDINO(RegistryTransformerMixin, DINO):
 
     Arguments are those of mmdet's ``DINO``; ``encoder`` takes a ``type`` (``LiteEncoder``), as do
     ``encoder.layer_cfg.self_attn_cfg`` and ``decoder.layer_cfg.cross_attn_cfg`` (``KeyAwareDeformableAttention``).
+    Any width works (:class:`LiteDinoDecoder`). With ``encoder.num_low_levels=0`` and ordinary attention it is DINO.
     """
+
+    decoder_type = 'LiteDinoDecoder'
 
     def pre_decoder(self, *args, **kwargs) -> Tuple[Dict, Dict]:
         """As the host's, with a gradient for the label embedding even in a batch without ground truth.

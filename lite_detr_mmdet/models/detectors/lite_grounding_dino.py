@@ -17,6 +17,8 @@ class LiteGroundingDINO(LiteDINO, GroundingDINO):
     do ``encoder.layer_cfg.self_attn_cfg`` and ``decoder.layer_cfg.cross_attn_cfg`` (``KeyAwareDeformableAttention``).
     """
 
+    decoder_type = 'LiteGroundingDinoDecoder'
+
     def _placeholder_encoder(self, encoder_cfg: dict) -> dict:
         """As of the other hosts, with the text layers that Grounding DINO's encoder asks for."""
         text_cfgs = {key: copy.deepcopy(encoder_cfg[key]) for key in ('text_layer_cfg', 'fusion_layer_cfg')}

@@ -13,14 +13,28 @@ def _embed_dims(encoder_cfg: dict) -> int:
     return encoder_cfg['layer_cfg']['self_attn_cfg'].get('embed_dims', 256)
 
 
+def _attribute(module: object, path: str) -> Optional[int]:
+    """Value at a dotted path of attributes and indices, None where a part of the model has another form."""
+    for name in path.split('.'):
+        module = module[int(name)] if name.isdigit() and len(module) else getattr(module, name, None)
+    return module
+
+
 class RegistryTransformerMixin:
     """Build ``encoder`` and the decoder's cross-attention from the registry.
 
     mmdet's hosts name their encoder and attention classes in the code. With this mixin in front of a host
     (``class LiteDINO(RegistryTransformerMixin, DINO)``) the host's ``encoder`` config takes a ``type``, and so does
-    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own, but for images with fewer tokens than
-    queries, at which two-stage hosts stop with an error: see :meth:`gen_encoder_output_proposals`.
+    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own, with two exceptions: any width works
+    (:attr:`decoder_type`, :meth:`get_proposal_pos_embed`), and so do images with fewer tokens than queries, at which
+    two-stage hosts stop with an error (:meth:`gen_encoder_output_proposals`).
+
+    Attributes:
+        decoder_type (str, optional): Registered decoder that takes the place of the host's, a subclass of it; None to
+            keep the host's.
     """
+
+    decoder_type: Optional[str] = None
 
     def _init_layers(self) -> None:
         """Let the host build its layers, then put the configured ones in their place."""
@@ -30,12 +44,36 @@ class RegistryTransformerMixin:
         cross_attn_cfg = dict(decoder_cfg['layer_cfg'].get('cross_attn_cfg', {}))
         if 'type' in cross_attn_cfg:
             layer_cfg = {**decoder_cfg['layer_cfg'], 'cross_attn_cfg': dict(embed_dims=_embed_dims(encoder_cfg))}
-            self.decoder = {**decoder_cfg, 'layer_cfg': layer_cfg}
+            decoder_cfg = {**decoder_cfg, 'layer_cfg': layer_cfg}
+        self.decoder = decoder_cfg
         self._init_host_layers()
         self.encoder = MODELS.build(encoder_cfg)
+        if self.decoder_type is not None:
+            self.decoder = MODELS.build({**decoder_cfg, 'type': self.decoder_type})
         if 'type' in cross_attn_cfg:
             for layer in self.decoder.layers:
                 layer.cross_attn = MODELS.build({'batch_first': True, **cross_attn_cfg})
+        self._check_widths()
+
+    def _check_widths(self) -> None:
+        """Compare the widths that a config gives in many places.
+
+        Raises:
+            ValueError: If they differ; the message names the keys.
+        """
+        places = {
+            'neck.out_channels': 'neck.convs.0.out_channels',
+            'encoder.layer_cfg.self_attn_cfg.embed_dims': 'encoder.layers.0.self_attn.embed_dims',
+            'encoder.layer_cfg.ffn_cfg.embed_dims': 'encoder.layers.0.ffn.embed_dims',
+            'decoder.layer_cfg.self_attn_cfg.embed_dims': 'decoder.layers.0.self_attn.embed_dims',
+            'decoder.layer_cfg.cross_attn_cfg.embed_dims': 'decoder.layers.0.cross_attn.embed_dims',
+            'decoder.layer_cfg.ffn_cfg.embed_dims': 'decoder.layers.0.ffn.embed_dims',
+            'bbox_head.embed_dims': 'bbox_head.embed_dims',
+        }
+        widths = {key: width for key, place in places.items() if (width := _attribute(self, place)) is not None}
+        if len(set(widths.values())) > 1:
+            found = ', '.join(f'{key} {width}' for key, width in widths.items())
+            raise ValueError(f'all parts of the transformer must have the same width, got {found}')
 
     def _placeholder_encoder(self, encoder_cfg: dict) -> dict:
         """The smallest encoder that the host can build, of the same width, which it reads while it builds the rest."""
@@ -79,6 +117,18 @@ class RegistryTransformerMixin:
         if getattr(self.encoder, 'drops_low_levels', False):
             outputs = self._drop_low_levels(outputs, level_shapes)
         return dict(memory=memory, **outputs)
+
+    def get_proposal_pos_embed(self, proposals: Tensor, num_pos_feats: int = 128, *args, **kwargs) -> Tensor:
+        """As the host's, in the width of the model; the host embeds 128 features, which fits 256 channels only.
+
+        Args:
+            proposals (Tensor): Boxes before the sigmoid, (bs, num_queries, 4).
+            num_pos_feats (int): Ignored: half the width.
+
+        Returns:
+            Tensor: (bs, num_queries, 2 * dim).
+        """
+        return super().get_proposal_pos_embed(proposals, self.embed_dims // 2, *args, **kwargs)
 
     def gen_encoder_output_proposals(
         self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor

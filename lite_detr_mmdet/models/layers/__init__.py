@@ -1,6 +1,7 @@
 """Layers of the Lite DETR detectors."""
 
 from .key_aware_deformable_attention import KeyAwareDeformableAttention
+from .lite_dino_decoder import LiteDinoDecoder, LiteGroundingDinoDecoder
 from .lite_encoder import LiteEncoder
 from .lite_encoder_layer import LiteEncoderLayer
 from .lite_grounding_dino_encoder import LiteGroundingDinoEncoder
@@ -8,8 +9,10 @@ from .lite_pixel_decoder import LiteMSDeformAttnPixelDecoder
 
 __all__ = [
     'KeyAwareDeformableAttention',
+    'LiteDinoDecoder',
     'LiteEncoder',
     'LiteEncoderLayer',
+    'LiteGroundingDinoDecoder',
     'LiteGroundingDinoEncoder',
     'LiteMSDeformAttnPixelDecoder',
 ]
