@@ -22,6 +22,7 @@ DEFAULTS = {
     'as_two_stage': False,
     'backbone.base_channels': 64,
     'neck.bias': 'auto',
+    'bbox_head.tied_branches': False,
     'encoder.num_blocks': 3,
     'encoder.num_low_levels': 1,
     'encoder.low_level_update': 'joint',
@@ -65,6 +66,7 @@ def model_options(
     }
     if layout.family == 'dino':
         options['bbox_head.type'] = 'LiteDINOHead'  # decodes boxes as the authors do
+        options['bbox_head.tied_branches'] = False  # equal branches predict the same, tied or not
     if layout.family == 'deformable_detr':
         options['with_box_refine'] = layout.with_box_refine
         options['as_two_stage'] = layout.as_two_stage

@@ -1,5 +1,7 @@
 """Names and values of converted weights, in both directions."""
 
+import re
+
 import pytest
 import torch
 from helpers.official_weights import golden_shapes, make_weight, make_weights
@@ -66,7 +68,7 @@ def assert_equal(result: dict, expected: dict) -> None:
 @pytest.mark.parametrize('config', CONFIGS)
 def test_there_and_back(weights_of, config):
     weights = weights_of(config)
-    official, there = mmdet_to_official(weights)
+    official, there = mmdet_to_official(weights, untied=True)
     back, report = official_to_mmdet(official)
     assert_equal(back, weights)
     assert set(there.mapped) | set(there.dropped) == set(weights)
@@ -77,7 +79,7 @@ def test_there_and_back(weights_of, config):
 
 def test_official_names_of_lite_dino(weights_of):
     weights = weights_of(LITE, **{'model.backbone.depth': 50, 'model.neck.in_channels': [512, 1024, 2048]})
-    official, _ = mmdet_to_official(weights)
+    official, _ = mmdet_to_official(weights, untied=True)
     expected = golden_shapes('official_lite_dino_h3l1_2p1x3_r50')
     expected['transformer.tgt_embed.weight'] = [900, 256]
     assert {name: list(tensor.shape) for name, tensor in official.items()} == expected
@@ -102,7 +104,7 @@ def test_every_weight_of_the_authors_is_accounted_for():
 
 
 def test_dead_query_projections_are_dropped(weights_of):
-    official, made = mmdet_to_official(weights_of(MSDA))
+    official, made = mmdet_to_official(weights_of(MSDA), untied=True)
     projections = [name for name in official if '.query_proj.' in name]
     assert len(projections) == 2 * (6 + 6) and set(projections) <= set(made.created)
     _, report = official_to_mmdet(official)
@@ -121,7 +123,7 @@ def test_two_stage_keeps_the_foreground_row(weights_of, config):
 
 
 def test_dino_maps_the_encoder_by_category_and_the_label_embedding(weights_of):
-    official, _ = mmdet_to_official(weights_of(DINO))
+    official, _ = mmdet_to_official(weights_of(DINO), untied=True)
     assert official['label_enc.weight'].shape == (92, 256)
     official['transformer.enc_out_class_embed.bias'] = torch.arange(91.0)
     official['label_enc.weight'] = torch.arange(92.0)[:, None].expand(92, 256)
@@ -133,7 +135,7 @@ def test_dino_maps_the_encoder_by_category_and_the_label_embedding(weights_of):
 
 @pytest.mark.parametrize('num_classes', [2, 3])
 def test_other_classes(weights_of, num_classes):
-    official, _ = mmdet_to_official(weights_of(DINO, **{'model.bbox_head.num_classes': 3}))
+    official, _ = mmdet_to_official(weights_of(DINO, **{'model.bbox_head.num_classes': 3}), untied=True)
     official['class_embed.0.bias'] = official['transformer.decoder.class_embed.0.bias'] = torch.arange(3.0)
     converted, report = official_to_mmdet(official, num_classes=num_classes)
     # As many rows as classes: ids count from 0; one row more: from 1, and row 0 was never trained.
@@ -209,11 +211,50 @@ def test_weights_that_are_not_known(weights_of):
     with pytest.raises(ValueError, match='the first names are none'):
         mmdet_to_official({})
     weights = weights_of(LITE)
-    official, _ = mmdet_to_official(weights)
+    official, _ = mmdet_to_official(weights, untied=True)
     with pytest.raises(ValueError, match=r'1 names that no rule translates: transformer\.strange'):
         official_to_mmdet({**official, 'transformer.strange': torch.zeros(1)})
     with pytest.raises(ValueError, match=r'no place for 1 of the weights: neck\.strange'):
-        mmdet_to_official({**weights, 'neck.strange': torch.zeros(1)})
+        mmdet_to_official({**weights, 'neck.strange': torch.zeros(1)}, untied=True)
     official['transformer.decoder.class_embed.0.bias'] = torch.zeros(91)
     with pytest.raises(ValueError, match=r'must be the same weight as class_embed\.0\.bias'):
         official_to_mmdet(official)
+
+
+@pytest.mark.parametrize('config', [LITE, DINO])
+def test_untied_branches(weights_of, config):
+    """The authors' DINO shares the branches of its decoder layers: others would silently lose all but one."""
+    weights = weights_of(config)
+    with pytest.raises(
+        ValueError, match=r'branches differ .* only one of them would be kept.*--untied.*embed_share=False'
+    ):
+        mmdet_to_official(weights)
+    official, report = mmdet_to_official(weights, untied=True)
+    assert report.options == ('dec_pred_class_embed_share=False', 'dec_pred_bbox_embed_share=False')
+    assert all(f'option   {option}' in str(report) for option in report.options)
+    for layer in range(6):
+        assert torch.equal(
+            official[f'bbox_embed.{layer}.layers.0.weight'], weights[f'bbox_head.reg_branches.{layer}.0.weight']
+        )
+    assert not torch.equal(official['class_embed.0.weight'], official['class_embed.5.weight'])
+
+
+def test_tied_branches_need_no_option(weights_of):
+    weights = weights_of(LITE, **{'model.bbox_head.tied_branches': True})
+    for name in weights:
+        match = re.match(r'(bbox_head\.\w+_branches)\.[1-5]\.(.+)', name)
+        if match:
+            weights[name] = weights[f'{match[1]}.0.{match[2]}']
+    official, report = mmdet_to_official(weights)
+    assert report.options == () and 'option' not in str(report)
+    assert torch.equal(official['class_embed.0.weight'], official['class_embed.5.weight'])
+
+
+def test_branches_of_h_detr_are_the_authors_own(weights_of):
+    assert mmdet_to_official(weights_of(H_DETR))[1].options == ()
+
+
+def test_backbone_that_the_authors_do_not_have(weights_of):
+    weights = {name: tensor for name, tensor in weights_of(LITE).items() if not name.startswith('backbone.')}
+    with pytest.raises(ValueError, match='must be a ResNet or a Swin'):
+        mmdet_to_official({**weights, 'backbone.layers.0.conv.weight': torch.zeros(1)}, untied=True)
