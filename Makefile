@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline bccd-checkpoint test lint format environment kernels sanitize cuda-build release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-slow lint format environment kernels sanitize cuda-build release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -27,8 +27,14 @@ bccd-checkpoint: $(STAMP)
 	$(PY) tools/test.py $(BCCD_CONFIG) work_dirs/$(BCCD)/epoch_12.pth --work-dir work_dirs/$(BCCD)/test
 	$(PY) tools/model_converters/publish_model.py work_dirs/$(BCCD)/epoch_12.pth work_dirs/$(BCCD)/published --fp16
 
+# In two processes, each on one thread; what is slow is left to `make test-slow`, which .ci/run calls, too.
+JOBS ?= 2
+PYTEST = $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 test: $(STAMP)
-	$(PY) -m pytest -q tests
+	$(PYTEST) -m 'not slow' tests
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow tests
 
 environment: $(STAMP)
 
