@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Build the source archive and the wheel, check what they hold, install each in a clean environment and use it there.
 #   .dev_scripts/release_check.sh [FOLDER]        (default: build/release)
-# The results are FOLDER/dist/*. PYTHON names the interpreter, MAX_JOBS the number of compilers.
-# of .dev_scripts/setup_env.sh. Takes about 7 minutes on 2 cores: the operator is compiled twice.
+# The results are FOLDER/dist/*. PYTHON names the interpreter, MAX_JOBS the number of compilers. Takes
+# about 4 minutes on 2 cores: the operator is compiled twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
