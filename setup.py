@@ -131,7 +131,7 @@ def get_ops_extension():
     with_cuda = cuda_reason is None
     debug = read_flag('DEBUG', default=False)
 
-    sources = get_sources('*.cpp', 'cpu/*.cpp')
+    sources = get_sources('*.cpp', 'core/*.cpp', 'cpu/*.cpp')
     # GCC's note on the calling convention of wide vectors concerns functions that are all inlined.
     cxx_flags = ['-O0', '-g'] if debug else ['-O3', '-g0', '-DNDEBUG']
     cxx_flags += ['-Wno-psabi', '-Wno-maybe-uninitialized'] if platform.system() == 'Linux' else []
@@ -157,7 +157,7 @@ def get_ops_extension():
     extension.include_dirs.insert(0, os.path.join(ROOT, 'csrc'))
     # The library registers operators and holds no Python module: one less dependency on a Python version.
     extension.libraries = [library for library in extension.libraries if library != 'torch_python']
-    extension.depends = get_sources('*.h', 'cpu/*.h', 'cuda/*.h', 'cuda/*.cuh')
+    extension.depends = get_sources('*.h', 'core/*.h', 'cpu/*.h', 'cuda/*.h', 'cuda/*.cuh')
 
     settings = {
         'torch': f'{torch.__version__} at {os.path.dirname(torch.__file__)}',

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     'checkpoint': (set(), None),
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),
     'datasets': (set(), None),
-    'engine': (set(), None),
+    'engine': ({'models/layers'}, None),
     'pretrained': (set(), None),
     'utils': ({'checkpoint', 'compat', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),

@@ -1,7 +1,8 @@
-// Forward pass of tiles of queries.
+// Forward pass of key-aware attention over tiles of queries.
 #pragma once
 
-#include "sampling.h"
+#include "channels.h"
+#include "sampler.h"
 
 namespace lite_detr {
 namespace cpu {
@@ -16,8 +17,7 @@ struct Forward {
   static constexpr int kVectors = C::kVectors;
   static constexpr int kRegisters = kVectors > 0 ? kVectors : 1;
 
-  // What one query and head read. While one is computed the next one is located and its rows are prefetched: they are
-  // spread over memory and come from the second or third level of the cache.
+  // What one query and head read.
   struct Head {
     int64_t query;
     int64_t head;
@@ -37,19 +37,11 @@ struct Forward {
   A* scaled;   // query, where it does not fit registers
   T* zeros;    // what samples outside of the map read
 
-  static size_t scratch_bytes(const Arguments& args) {
-    const int64_t padded = padded_samples(args.num_levels, args.num_points);
-    const int64_t row = C::row_of(args.head_dim);
-    return Sampler<A>::scratch_bytes(args) + 4 * Scratch::size_of<int64_t>(4 * padded) +
-           2 * Scratch::size_of<A>(4 * padded) + Scratch::size_of<A>(padded * row) + Scratch::size_of<A>(padded) +
-           Scratch::size_of<A>(row) + Scratch::size_of<T>(row);
-  }
-
   LITE_DETR_METHOD Forward(const Arguments& arguments, Scratch& scratch)
       : args(arguments), channels(arguments.head_dim), sampler(arguments, scratch) {
     for (Head& head : heads) {
       head.value_address = scratch.take<int64_t>(4 * sampler.padded);
-      head.key_address = scratch.take<int64_t>(4 * sampler.padded);
+      head.key_address = SeparateKey ? scratch.take<int64_t>(4 * sampler.padded) : nullptr;
       head.weight = scratch.take<A>(4 * sampler.padded);
     }
     samples = scratch.take<A>(sampler.padded * channels.row());
@@ -109,29 +101,24 @@ struct Forward {
     LITE_DETR_OUTLINE V sample_outlined(int64_t lane) const { return sample(lane); }
     LITE_DETR_METHOD V sample(int64_t lane) const {
       const A w0 = weight[lane], w1 = weight[N + lane], w2 = weight[2 * N + lane], w3 = weight[3 * N + lane];
+      const Corners<T> at_value(value, value_address + lane, N);
+      const Corners<T> at_key = SeparateKey ? Corners<T>(key, key_address + lane, N) : at_value;
       for (int corner = 0; corner < 4; ++corner) {
         prefetch(next_value, next_address[corner * N + lane], HeadDim > 0 ? HeadDim * sizeof(T) : row_bytes);
       }
       V product = {};
       for (int64_t v = 0; v < channels.vectors(); ++v) {
-        const V sampled = interpolate(value, value_address + lane, v, w0, w1, w2, w3);
+        const V sampled = channels.interpolate(at_value, v, w0, w1, w2, w3);
         store_bits(samples + lane * channels.row() + v * N, sampled);
         const V q = kVectors > 0 ? query[kVectors > 0 ? v : 0] : load_bits<V>(scaled + v * N);
-        product += q * (SeparateKey ? interpolate(key, key_address + lane, v, w0, w1, w2, w3) : sampled);
+        product += q * (SeparateKey ? channels.interpolate(at_key, v, w0, w1, w2, w3) : sampled);
       }
       return product;
     }
-    LITE_DETR_METHOD V interpolate(const T* base, const int64_t* address, int64_t v, A w0, A w1, A w2, A w3) const {
-      V sum = w0 * channels.load(at<T>(base, address[0]), v);
-      sum += w1 * channels.load(at<T>(base, address[N]), v);
-      sum += w2 * channels.load(at<T>(base, address[2 * N]), v);
-      sum += w3 * channels.load(at<T>(base, address[3 * N]), v);
-      return sum;
-    }
   };
 
-  LITE_DETR_METHOD void attend(int64_t image, const Head& head, const Head& next) {
-    const T* from = row_of_query<T>(args.query, args.query_stride, image, head.query, head.head);
+  LITE_DETR_METHOD void compute(const Tile& tile, const Head& head, const Head& next) {
+    const T* from = row_of_query<T>(args.query, args.query_stride, tile.image, head.query, head.head);
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
     SampleOf sample{channels,   head.value, head.key, nullptr,
                     nullptr,    nullptr,    nullptr,  scaled,
@@ -154,7 +141,7 @@ struct Forward {
     V maximum = splat(-static_cast<A>(INFINITY));
     for (int64_t block = 0; block < blocks; ++block) {
       sample.value_address = head.value_address + 4 * N * block;
-      sample.key_address = head.key_address + 4 * N * block;
+      if (SeparateKey) sample.key_address = head.key_address + 4 * N * block;
       sample.weight = head.weight + 4 * N * block;
       sample.samples = sampled + N * block * row;
       sample.next_address = next.value_address + 4 * N * block;
@@ -171,8 +158,8 @@ struct Forward {
       sum += e;
     }
     sum = sum_lanes<A>(sum);
-    const int64_t at_head = (image * args.num_queries + head.query) * args.num_heads + head.head;
-    static_cast<A*>(args.logsumexp)[at_head] = maximum[0] + std::log(sum[0]);
+    const int64_t at_head = (tile.image * args.num_queries + head.query) * args.num_heads + head.head;
+    if (args.logsumexp != nullptr) static_cast<A*>(args.logsumexp)[at_head] = maximum[0] + std::log(sum[0]);
 
     const V normaliser = A(1) / sum;
     T* to = static_cast<T*>(args.output) + at_head * args.head_dim;
@@ -193,30 +180,10 @@ struct Forward {
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       get_tile(args, t, tile);
       sampler.set_tile(args, tile);
-      // Heads innermost: the rows of one head are a large power of two apart and share few sets of the cache.
-      const int64_t count = tile.size * args.num_heads;
-      int64_t i = 0, h = 0;
-      locate(tile, 0, 0, heads[0]);
-      for (int64_t n = 0; n < count; ++n) {
-        if (++h == args.num_heads) {
-          h = 0;
-          ++i;
-        }
-        const Head& current = heads[n % 2];
-        Head& next = heads[(n + 1) % 2];
-        if (n + 1 < count) locate(tile, i, h, next);
-        attend(tile.image, current, n + 1 < count ? next : current);
-      }
+      visit(*this, tile, 0, args.num_heads);
     }
   }
 };
-
-template <typename T, int HeadDim, bool SeparateKey>
-LITE_DETR_OUTLINE void forward_tiles(const Arguments& args, int64_t begin, int64_t end) {
-  using F = Forward<T, HeadDim, SeparateKey>;
-  Scratch scratch(F::scratch_bytes(args));
-  F(args, scratch).run(begin, end);
-}
 
 }  // namespace LITE_DETR_ISA
 }  // namespace cpu

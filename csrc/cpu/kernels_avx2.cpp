@@ -3,6 +3,8 @@
 #define LITE_DETR_ISA isa_avx2
 #define LITE_DETR_TARGET __attribute__((target("avx2,fma,f16c")))
 #define LITE_DETR_VECTOR_BYTES 32
+#define LITE_DETR_FAST 1
+#define LITE_DETR_DOUBLE 0
 #include "kernels_impl.h"
 
 namespace lite_detr {

@@ -3,6 +3,8 @@
 #define LITE_DETR_ISA isa_avx512
 #define LITE_DETR_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define LITE_DETR_VECTOR_BYTES 64
+#define LITE_DETR_FAST 1
+#define LITE_DETR_DOUBLE 0
 #include "kernels_impl.h"
 
 namespace lite_detr {

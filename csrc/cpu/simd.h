@@ -2,8 +2,6 @@
 // set of its translation unit (LITE_DETR_TARGET), so no compiler flag can leak instructions into shared code.
 #pragma once
 
-#include <c10/util/Half.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +9,8 @@
 #include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define LITE_DETR_INLINE static inline __attribute__((always_inline)) LITE_DETR_TARGET
@@ -30,17 +30,6 @@
 namespace lite_detr {
 namespace cpu {
 namespace LITE_DETR_ISA {
-
-// Storage types that are computed in float.
-struct Half {
-  uint16_t bits;
-};
-struct BFloat16 {
-  uint16_t bits;
-};
-
-template <typename T>
-using Accumulator = std::conditional_t<std::is_same<T, double>::value, double, float>;
 
 template <typename A>
 using IntOf = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
@@ -94,93 +83,6 @@ LITE_DETR_INLINE Vec<A> select(IntVec<A> mask, Vec<A> yes, Vec<A> no) {
 #else
 #define LITE_DETR_SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, typename VectorOf<IntOf<T>, N>::type{__VA_ARGS__})
 #endif
-
-// ---- Memory in storage type T, vectors in its accumulator type ----
-
-LITE_DETR_INLINE float to_float(Half x) { return c10::detail::fp16_ieee_to_fp32_value(x.bits); }
-LITE_DETR_INLINE float to_float(BFloat16 x) { return bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
-
-template <typename T>
-struct Storage {  // float or double in itself
-  using A = T;
-  LITE_DETR_METHOD static Vec<A> load(const T* from) { return load_bits<Vec<A>>(from); }
-  LITE_DETR_METHOD static void store(T* to, Vec<A> v) { store_bits(to, v); }
-  LITE_DETR_METHOD static A load_one(const T* from) { return *from; }
-  LITE_DETR_METHOD static void store_one(T* to, A x) { *to = x; }
-};
-
-template <>
-struct Storage<BFloat16> {
-  using A = float;
-  static constexpr int N = kLanes<float>;
-  using U16 = typename VectorOf<uint16_t, N>::type;
-  using U32 = typename VectorOf<uint32_t, N>::type;
-  LITE_DETR_METHOD static Vec<A> load(const BFloat16* from) {
-    return bit_cast<Vec<A>>(__builtin_convertvector(load_bits<U16>(from), U32) << 16);
-  }
-  LITE_DETR_METHOD static void store(BFloat16* to, Vec<A> v) {
-    const U32 bits = bit_cast<U32>(v);
-    const U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest even
-    const U32 is_nan = bit_cast<U32>(v != v);
-    store_bits(to, __builtin_convertvector((rounded & ~is_nan) | (0x7fc0u & is_nan), U16));
-  }
-  LITE_DETR_METHOD static A load_one(const BFloat16* from) { return to_float(*from); }
-  LITE_DETR_METHOD static void store_one(BFloat16* to, A x) {
-    const uint32_t bits = bit_cast<uint32_t>(x);
-    to->bits = x != x ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-  }
-};
-
-template <>
-struct Storage<Half> {
-  using A = float;
-  static constexpr int N = kLanes<float>;
-  LITE_DETR_METHOD static Vec<A> load(const Half* from) {
-#if LITE_DETR_VECTOR_BYTES == 64
-    return (Vec<A>)_mm512_cvtph_ps(load_bits<__m256i>(from));
-#elif LITE_DETR_VECTOR_BYTES == 32
-    return (Vec<A>)_mm256_cvtph_ps(load_bits<__m128i>(from));
-#else
-    // Exponent and mantissa move to their places in a float; the exponent's bias then differs by 112.
-    using U16 = typename VectorOf<uint16_t, N>::type;
-    using U32 = typename VectorOf<uint32_t, N>::type;
-    const U32 bits = __builtin_convertvector(load_bits<U16>(from), U32);
-    const U32 magnitude = (bits & 0x7fffu) << 13;
-    const U32 exponent = magnitude & 0x0f800000u;
-    const U32 normal = magnitude + (112u << 23);
-    const U32 special = magnitude + (224u << 23);  // infinities and NaN
-    const U32 subnormal =
-        bit_cast<U32>(bit_cast<Vec<A>>(magnitude + (113u << 23)) - bit_cast<Vec<A>>(U32{} + (113u << 23)));
-    U32 result = (exponent == 0x0f800000u) ? special : normal;
-    result = (exponent == 0u) ? subnormal : result;
-    return bit_cast<Vec<A>>(result | ((bits & 0x8000u) << 16));
-#endif
-  }
-  LITE_DETR_METHOD static void store(Half* to, Vec<A> v) {
-#if LITE_DETR_VECTOR_BYTES == 64
-    store_bits(to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif LITE_DETR_VECTOR_BYTES == 32
-    store_bits(to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-    for (int i = 0; i < N; ++i) store_one(to + i, v[i]);
-#endif
-  }
-  LITE_DETR_METHOD static A load_one(const Half* from) { return to_float(*from); }
-  LITE_DETR_METHOD static void store_one(Half* to, A x) { to->bits = c10::detail::fp16_ieee_from_fp32_value(x); }
-};
-
-// The first `count` lanes; the others are zero.
-template <typename T, typename A = Accumulator<T>>
-LITE_DETR_INLINE Vec<A> load_partial(const T* from, int64_t count) {
-  Vec<A> v = {};
-  for (int64_t i = 0; i < count; ++i) v[i] = Storage<T>::load_one(from + i);
-  return v;
-}
-
-template <typename T, typename A = Accumulator<T>>
-LITE_DETR_INLINE void store_partial(T* to, Vec<A> v, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) Storage<T>::store_one(to + i, v[i]);
-}
 
 // ---- Across the lanes ----
 

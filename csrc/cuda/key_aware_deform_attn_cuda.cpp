@@ -15,7 +15,7 @@
 #include <optional>
 #include <tuple>
 
-#include "../key_aware_deform_attn.h"
+#include "../operators.h"
 
 namespace lite_detr {
 namespace {
@@ -43,6 +43,11 @@ at::ScalarType accumulator_type(const at::Tensor& query) {
 at::Tensor aligned(const at::Tensor& tensor) {
   const at::Tensor contiguous = tensor.contiguous();
   return reinterpret_cast<uintptr_t>(contiguous.const_data_ptr()) % 16 == 0 ? contiguous : contiguous.clone();
+}
+
+// A gradient in the layout of what it is the gradient of.
+at::Tensor in_layout_of(const at::Tensor& like, const at::Tensor& gradient) {
+  return like.is_contiguous() ? gradient : at::empty_like(like).copy_(gradient);
 }
 
 // The arguments as the kernels take them; owns the copies that this needed.
@@ -123,11 +128,11 @@ class Arguments {
 };
 
 std::tuple<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& query, const at::Tensor& value,
-                                                const std::optional<at::Tensor>& key, const at::Tensor& spatial_shapes,
-                                                const at::Tensor& level_start_index,
-                                                const at::Tensor& reference_points,
-                                                const at::Tensor& sampling_offsets) {
-  check_arguments(query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets);
+                                                const at::Tensor& spatial_shapes, const at::Tensor& level_start_index,
+                                                const at::Tensor& reference_points, const at::Tensor& sampling_offsets,
+                                                const std::optional<at::Tensor>& key) {
+  check_key_aware_deform_attn(query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets,
+                              key);
   const c10::cuda::CUDAGuard guard(query.device());
   const Arguments arguments(query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets);
   at::Tensor output = at::empty({query.size(0), query.size(1), query.size(2) * query.size(3)}, query.options());
@@ -140,20 +145,23 @@ std::tuple<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& query, const a
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward_cuda(
     const at::Tensor& grad_output, const at::Tensor& query, const at::Tensor& value,
-    const std::optional<at::Tensor>& key, const at::Tensor& spatial_shapes, const at::Tensor& level_start_index,
-    const at::Tensor& reference_points, const at::Tensor& sampling_offsets, const at::Tensor& logsumexp) {
-  check_arguments(query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets);
-  check_backward_arguments(query, grad_output, logsumexp);
+    const at::Tensor& spatial_shapes, const at::Tensor& level_start_index, const at::Tensor& reference_points,
+    const at::Tensor& sampling_offsets, const std::optional<at::Tensor>& key, const at::Tensor& logsumexp,
+    bool reference_points_grad) {
+  check_key_aware_deform_attn(query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets,
+                              key);
+  check_backward("query", query, sampling_offsets, grad_output, &logsumexp);
   const c10::cuda::CUDAGuard guard(query.device());
   const Arguments arguments(query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets);
   const at::TensorOptions options = query.options();
   const at::TensorOptions accumulator = options.dtype(accumulator_type(query));
   const at::Tensor no_key = at::empty({0}, options);
   if (arguments.empty()) {
-    return {at::zeros(query.sizes(), options), at::zeros(value.sizes(), options),
-            key.has_value() ? at::zeros(value.sizes(), options) : no_key,
-            at::zeros(reference_points.sizes(), reference_points.options()),
-            at::zeros(sampling_offsets.sizes(), sampling_offsets.options())};
+    return {at::zeros(query.sizes(), options), at::zeros_like(value),
+            reference_points_grad ? at::zeros(reference_points.sizes(), reference_points.options())
+                                  : at::empty({0}, reference_points.options()),
+            at::zeros(sampling_offsets.sizes(), sampling_offsets.options()),
+            key.has_value() ? at::zeros_like(*key) : no_key};
   }
 
   const bool deterministic = at::globalContext().deterministicAlgorithms();
@@ -192,7 +200,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward_
     grad_value = value_sum.to(query.scalar_type());
     if (key.has_value()) grad_key = key_sum.to(query.scalar_type());
   }
-  return {grad_query, grad_value, grad_key, grad_references, grad_offsets};
+  if (!reference_points_grad) grad_references = at::empty({0}, reference_points.options());
+  return {grad_query, in_layout_of(value, grad_value), grad_references, grad_offsets,
+          key.has_value() ? in_layout_of(*key, grad_key) : no_key};
 }
 
 }  // namespace

@@ -54,8 +54,9 @@ class ComputeCounter(FlopCounterMode):
 
     def __init__(self, model: nn.Module) -> None:
         uncounted = {torch.ops.aten.grid_sampler_2d: lambda *args, **kwargs: 0}
-        if hasattr(torch.ops.lite_detr, 'key_aware_deform_attn'):
-            uncounted[torch.ops.lite_detr.key_aware_deform_attn] = lambda *args, **kwargs: 0
+        for name in ('key_aware_deform_attn', 'multi_scale_deform_attn'):
+            if hasattr(torch.ops.lite_detr, name):
+                uncounted[getattr(torch.ops.lite_detr, name)] = lambda *args, **kwargs: 0
         super().__init__(display=False, custom_mapping=uncounted)
         self.attentions = [module for module in model.modules() if isinstance(module, MultiScaleDeformableAttention)]
         self.handles = []

@@ -1,5 +1,6 @@
 """Parts of the training loop; importing this package registers them in mmdet."""
 
 from .epoch_seed_hook import EpochSeedHook
+from .fused_attention_hook import FusedAttentionHook
 
-__all__ = ['EpochSeedHook']
+__all__ = ['EpochSeedHook', 'FusedAttentionHook']

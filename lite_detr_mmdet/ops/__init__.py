@@ -1,6 +1,6 @@
 """Operators of Lite DETR. This package imports torch only: it works without mmcv and mmdet."""
 
 from . import autograd, flops  # noqa: F401  (register with torch)
-from .key_aware_deform_attn import key_aware_deform_attn
+from .functional import key_aware_deform_attn, multi_scale_deform_attn
 
-__all__ = ['key_aware_deform_attn']
+__all__ = ['key_aware_deform_attn', 'multi_scale_deform_attn']

@@ -5,8 +5,10 @@ import platform
 
 import torch
 
+from .backend import BACKEND_VARIABLE, choose_backend
 from .extension import BUILD_COMMAND, LOAD_ERROR, find_library, has_kernel, is_available
-from .key_aware_deform_attn import BACKEND_VARIABLE, choose_backend
+
+OPERATORS = ('key_aware_deform_attn', 'multi_scale_deform_attn')
 
 
 def describe() -> str:
@@ -18,9 +20,10 @@ def describe() -> str:
     ]
     if is_available():
         lines.append(f'cpu: yes, instruction set {torch.ops.lite_detr.cpu_capability()}')
-        if has_kernel('cuda'):
+        on_cuda = [operator for operator in OPERATORS if has_kernel('cuda', operator)]
+        if on_cuda:
             devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-            lines.append(f'cuda: yes, {devices} devices')
+            lines.append(f'cuda: yes, {devices} devices, {" and ".join(on_cuda)}')
         elif torch.version.cuda is None:
             lines.append('cuda: no: torch is not a CUDA build')
         else:
@@ -28,7 +31,8 @@ def describe() -> str:
     else:
         lines += [f'cpu: no: {LOAD_ERROR}', 'cuda: no, for the same reason']
     lines.append(f'{BACKEND_VARIABLE}: {os.environ.get(BACKEND_VARIABLE) or "not set"}')
-    lines.append(f'backend on cpu: {choose_backend("auto", "cpu")}')
+    for operator in OPERATORS:
+        lines.append(f'backend of {operator} on cpu: {choose_backend("auto", "cpu", operator)}')
     if not is_available():
         lines.append(f'build: {BUILD_COMMAND}')
     return '\n'.join(lines)

@@ -1,7 +1,8 @@
 """The compiled operators: loaded once, when ``lite_detr_mmdet.ops`` is imported."""
 
-import glob
 import os
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Optional
 
 import torch
@@ -9,10 +10,14 @@ import torch
 BUILD_COMMAND = 'pip install --no-build-isolation --force-reinstall --no-deps .'
 
 
-def find_library() -> Optional[str]:
-    """Path of the compiled library beside this file, or None."""
-    paths = sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), '_C*.so')))
-    return paths[0] if paths else None
+def find_library(folder: str = os.path.dirname(os.path.abspath(__file__))) -> Optional[str]:
+    """Path of the compiled library in a folder, or None.
+
+    Only names that this interpreter would import count, its own first: beside them may lie what was built for another
+    one. A library of a wheel for any Python has the plain suffix.
+    """
+    paths = [os.path.join(folder, f'_C{suffix}') for suffix in EXTENSION_SUFFIXES]
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def load_library() -> Optional[str]:
@@ -23,7 +28,7 @@ def load_library() -> Optional[str]:
     """
     path = find_library()
     if path is None:
-        return 'the operators are not compiled: no _C*.so beside lite_detr_mmdet/ops/extension.py'
+        return f'the operators are not compiled: no _C{EXTENSION_SUFFIXES[0]} beside lite_detr_mmdet/ops/extension.py'
     try:
         torch.ops.load_library(path)
     except OSError as error:  # names the library alone; its cause says what is wrong with it
@@ -42,14 +47,17 @@ def is_available() -> bool:
     return LOAD_ERROR is None
 
 
-def has_kernel(device_type: str) -> bool:
-    """Whether the compiled operators run on a type of device, 'cpu' or 'cuda'."""
-    return is_available() and torch._C._dispatch_has_kernel_for_dispatch_key(
-        'lite_detr::key_aware_deform_attn', device_type.upper()
-    )
+def has_kernel(device_type: str, operator: str = 'key_aware_deform_attn') -> bool:
+    """Whether a compiled operator runs on a type of device, 'cpu' or 'cuda'."""
+    return is_available() and _is_registered(device_type, operator)
 
 
-def explain_missing(device_type: str = 'cpu') -> str:
+@lru_cache(maxsize=None)  # the dispatcher takes as long as a small kernel
+def _is_registered(device_type: str, operator: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f'lite_detr::{operator}', device_type.upper())
+
+
+def explain_missing(device_type: str = 'cpu', operator: str = 'key_aware_deform_attn') -> str:
     """One sentence on why there is no compiled operator for a type of device, with the command that builds it."""
-    reason = LOAD_ERROR or f'the compiled operators have no kernel for {device_type}'
+    reason = LOAD_ERROR or f'the compiled operators have no {operator} for {device_type}'
     return f'{reason}. Build them in the source tree with `{BUILD_COMMAND}`'

@@ -1,6 +1,6 @@
-"""Key-aware deformable attention in plain PyTorch: the definition that every kernel is tested against."""
+"""The operators in plain PyTorch: the definitions that every kernel is tested against."""
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,35 @@ def sample(tensor: Tensor, points: List[Tensor], shapes: List[List[int]]) -> Ten
     )
 
 
+def get_all_sampling_points(
+    spatial_shapes: Tensor, reference_points: Tensor, sampling_offsets: Tensor, dtype: torch.dtype
+) -> Tuple[List[Tensor], List[List[int]]]:
+    """Sampling points of every level as of :func:`get_sampling_points`, and (H, W) of every level.
+
+    They are computed in ``dtype``: half-precision coordinates would be off by more than half a pixel on a wide map.
+    """
+    reference_points, sampling_offsets = reference_points.to(dtype), sampling_offsets.to(dtype)
+    shapes = spatial_shapes.tolist()
+    points = [
+        get_sampling_points(reference_points, sampling_offsets, height, width, level)
+        for level, (height, width) in enumerate(shapes)
+    ]
+    return points, shapes
+
+
+def weigh(sampled_value: Tensor, attention_weights: Tensor, num_heads: int) -> Tensor:
+    """Weighted sum of the samples, (bs, num_queries, num_heads * head_dim).
+
+    Args:
+        sampled_value (Tensor): (bs * num_heads, head_dim, num_queries, num_samples).
+        attention_weights (Tensor): (bs * num_heads, 1, num_queries, num_samples).
+        num_heads (int): Number of heads.
+    """
+    output = (attention_weights * sampled_value).sum(-1)
+    _, head_dim, num_queries = output.shape
+    return output.view(len(output) // num_heads, num_heads * head_dim, num_queries).transpose(1, 2)
+
+
 def key_aware_deform_attn_reference(
     query: Tensor,
     value: Tensor,
@@ -87,23 +116,38 @@ def key_aware_deform_attn_reference(
     the key is the value it is sampled once. Half precision is computed in float32 and rounded at the end.
     """
     dtype = query.dtype
-    # Half-precision coordinates would be off by more than half a pixel on a wide map.
     compute_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     query, value = query.to(compute_dtype), value.to(compute_dtype)
-    reference_points, sampling_offsets = reference_points.to(compute_dtype), sampling_offsets.to(compute_dtype)
-
+    points, shapes = get_all_sampling_points(spatial_shapes, reference_points, sampling_offsets, compute_dtype)
     bs, num_queries, num_heads, head_dim = query.shape
-    shapes = spatial_shapes.tolist()
-    points = [
-        get_sampling_points(reference_points, sampling_offsets, height, width, level)
-        for level, (height, width) in enumerate(shapes)
-    ]
     sampled_value = sample(value, points, shapes)
     sampled_key = sampled_value if key is None else sample(key.to(compute_dtype), points, shapes)
 
     # (bs * num_heads, head_dim, num_queries, 1) against (bs * num_heads, head_dim, num_queries, num_samples)
     scaled_query = query.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_queries, 1) * head_dim**-0.5
     attention_weights = (scaled_query * sampled_key).sum(1, keepdim=True).softmax(-1)
-    output = (attention_weights * sampled_value).sum(-1)
-    output = output.view(bs, num_heads * head_dim, num_queries).transpose(1, 2)
-    return output.to(dtype).contiguous()
+    return weigh(sampled_value, attention_weights, num_heads).to(dtype).contiguous()
+
+
+def multi_scale_deform_attn_reference(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Multi-scale deformable attention with given weights (Deformable DETR, Sec. 4.1, Eq. 3) in plain PyTorch.
+
+    Arguments, result and meaning as in :func:`lite_detr_mmdet.ops.multi_scale_deform_attn`, without its checks. Half
+    precision is computed in float32 and rounded at the end.
+    """
+    dtype = value.dtype
+    compute_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    value = value.to(compute_dtype)
+    points, shapes = get_all_sampling_points(spatial_shapes, reference_points, sampling_offsets, compute_dtype)
+    bs, _, num_heads, _ = value.shape
+    num_queries = sampling_offsets.shape[1]
+    weights = attention_weights.to(compute_dtype).flatten(3).transpose(1, 2).flatten(0, 1)
+    weights = weights.reshape(bs * num_heads, 1, num_queries, -1)
+    return weigh(sample(value, points, shapes), weights, num_heads).to(dtype).contiguous()

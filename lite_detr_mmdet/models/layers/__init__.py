@@ -1,5 +1,6 @@
 """Layers of the Lite DETR detectors."""
 
+from .fused_attention import FusedMultiScaleDeformableAttention, restore_attention, swap_attention
 from .key_aware_deformable_attention import KeyAwareDeformableAttention
 from .lite_dino_decoder import LiteDinoDecoder, LiteGroundingDinoDecoder
 from .lite_encoder import LiteEncoder
@@ -8,6 +9,7 @@ from .lite_grounding_dino_encoder import LiteGroundingDinoEncoder
 from .lite_pixel_decoder import LiteMSDeformAttnPixelDecoder
 
 __all__ = [
+    'FusedMultiScaleDeformableAttention',
     'KeyAwareDeformableAttention',
     'LiteDinoDecoder',
     'LiteEncoder',
@@ -15,4 +17,6 @@ __all__ = [
     'LiteGroundingDinoDecoder',
     'LiteGroundingDinoEncoder',
     'LiteMSDeformAttnPixelDecoder',
+    'restore_attention',
+    'swap_attention',
 ]

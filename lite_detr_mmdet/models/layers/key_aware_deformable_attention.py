@@ -8,6 +8,7 @@ from mmengine.model import xavier_init
 from torch import Tensor, nn
 
 from ...ops import key_aware_deform_attn
+from .split_heads import split_heads
 
 
 @MODELS.register_module()
@@ -144,7 +145,4 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
 
     def _project(self, layer: nn.Linear, value: Tensor, key_padding_mask: Optional[Tensor]) -> Tensor:
         """Project tokens, zero the padded ones and split the heads: (bs, num_value, num_heads, head_dim)."""
-        projected = layer(value)
-        if key_padding_mask is not None:
-            projected = projected.masked_fill(key_padding_mask[..., None], 0.0)
-        return projected.unflatten(-1, (self.num_heads, -1))
+        return split_heads(layer(value), self.num_heads, key_padding_mask)

@@ -1,134 +1,13 @@
-// Where a query and head sample: tiles of queries, per-sample constants and the corners of the bilinear cells.
+// Where a query and head sample: per-sample constants and the corners of the bilinear cells.
 #pragma once
 
-#include <cstdlib>
-#include <new>
-
-#include "kernels.h"
-#include "simd.h"
+#include "scratch.h"
+#include "storage.h"
+#include "tiles.h"
 
 namespace lite_detr {
 namespace cpu {
 namespace LITE_DETR_ISA {
-
-// Memory of one thread for one call: a few kilobytes, in cache lines of their own.
-class Scratch {
- public:
-  explicit Scratch(size_t bytes) : memory_(static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64))) {
-    if (memory_ == nullptr) throw std::bad_alloc();
-    next_ = memory_;
-  }
-  ~Scratch() { std::free(memory_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  template <typename T>
-  T* take(int64_t count) {
-    T* taken = reinterpret_cast<T*>(next_);
-    next_ += size_of<T>(count);
-    return taken;
-  }
-  template <typename T>
-  static constexpr size_t size_of(int64_t count) {
-    return (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-  }
-
- private:
-  char* memory_;
-  char* next_;
-};
-
-template <typename T>
-LITE_DETR_INLINE const T* at(const void* base, int64_t bytes) {
-  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
-}
-template <typename T>
-LITE_DETR_INLINE T* at_mutable(void* base, int64_t bytes) {
-  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
-}
-
-// Asks for cache lines ahead of their use.
-LITE_DETR_INLINE void prefetch(const void* base, int64_t address, int64_t bytes) {
-  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<char>(base, address + line));
-}
-
-// The queries of one tile of one image.
-struct Tile {
-  int64_t image;
-  int64_t size;
-  int64_t query[kTileSize];
-};
-
-LITE_DETR_INLINE void get_tile(const Arguments& args, int64_t index, Tile& tile) {
-  tile.image = index / args.tiles_per_image;
-  const int64_t in_image = index % args.tiles_per_image;
-  int64_t m = 0;
-  while (m + 1 < args.num_query_maps && args.query_maps[m + 1].first_tile <= in_image) ++m;
-  const QueryMap& map = args.query_maps[m];
-  const int64_t tile_height = map.height == 1 ? 1 : kTileSide;
-  const int64_t tile_width = kTileSize / tile_height;
-  const int64_t tiles_x = (map.width + tile_width - 1) / tile_width;
-  const int64_t y_begin = (in_image - map.first_tile) / tiles_x * tile_height;
-  const int64_t x_begin = (in_image - map.first_tile) % tiles_x * tile_width;
-  const int64_t y_end = y_begin + tile_height < map.height ? y_begin + tile_height : map.height;
-  const int64_t x_end = x_begin + tile_width < map.width ? x_begin + tile_width : map.width;
-  tile.size = 0;
-  for (int64_t y = y_begin; y < y_end; ++y) {
-    for (int64_t x = x_begin; x < x_end; ++x) tile.query[tile.size++] = map.first_query + y * map.width + x;
-  }
-}
-
-// Copies `count` numbers of any storage type into the computing type.
-template <typename T, typename A>
-LITE_DETR_INLINE void convert(const void* from, A* to, int64_t count) {
-  const T* typed = static_cast<const T*>(from);
-  if constexpr (std::is_same<T, A>::value) {
-    __builtin_memcpy(to, typed, count * sizeof(A));
-  } else if constexpr (std::is_same<Accumulator<T>, A>::value) {
-    int64_t i = 0;
-    for (; i + kLanes<A> <= count; i += kLanes<A>) store_bits(to + i, Storage<T>::load(typed + i));
-    for (; i < count; ++i) to[i] = Storage<T>::load_one(typed + i);
-  } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<A>(Storage<T>::load_one(typed + i));
-  }
-}
-
-template <typename A>
-LITE_DETR_INLINE void convert_from(ScalarType type, const void* base, int64_t offset, A* to, int64_t count) {
-  switch (type) {
-    case ScalarType::kDouble:
-      return convert<double>(static_cast<const double*>(base) + offset, to, count);
-    case ScalarType::kFloat:
-      return convert<float>(static_cast<const float*>(base) + offset, to, count);
-    case ScalarType::kHalf:
-      return convert<Half>(static_cast<const Half*>(base) + offset, to, count);
-    case ScalarType::kBFloat16:
-      return convert<BFloat16>(static_cast<const BFloat16*>(base) + offset, to, count);
-  }
-}
-
-template <typename A>
-LITE_DETR_INLINE void convert_to(ScalarType type, const A* from, void* base, int64_t offset, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    switch (type) {
-      case ScalarType::kDouble:
-        static_cast<double*>(base)[offset + i] = from[i];
-        break;
-      case ScalarType::kFloat:
-        static_cast<float*>(base)[offset + i] = static_cast<float>(from[i]);
-        break;
-      case ScalarType::kHalf:
-        Storage<Half>::store_one(static_cast<Half*>(base) + offset + i, static_cast<float>(from[i]));
-        break;
-      case ScalarType::kBFloat16:
-        Storage<BFloat16>::store_one(static_cast<BFloat16*>(base) + offset + i, static_cast<float>(from[i]));
-        break;
-    }
-  }
-}
-
-template <typename A>
-constexpr ScalarType kScalarType = sizeof(A) == 8 ? ScalarType::kDouble : ScalarType::kFloat;
 
 // Samples are vectorised: sample s = level * num_points + point is lane s of arrays of padded_samples() numbers.
 // `Sampler` holds what is the same for all heads of a tile's queries and finds the cells of one query and head.
@@ -145,8 +24,6 @@ struct Sampler {
   // of levels without pixels are -1: nothing is inside.
   A* limit_x;
   A* limit_y;
-  A* level_width;  // in the unit of the gradient of reference points
-  A* level_height;
   I* width;
   I* height;
   I* start;
@@ -157,20 +34,12 @@ struct Sampler {
   A* scale_x;  // boxes only
   A* scale_y;
   A* offsets;  // x and y of each sample of one query and head, if they need conversion
-
-  static size_t scratch_bytes(const Arguments& args) {
-    const int64_t padded = padded_samples(args.num_levels, args.num_points);
-    return 5 * Scratch::size_of<A>(padded) + 3 * Scratch::size_of<I>(padded) +
-           4 * Scratch::size_of<A>(padded * kTileSize) + Scratch::size_of<A>(2 * padded) +
-           Scratch::size_of<A>(4 * args.num_levels);
-  }
+  A* given;    // attention weights of one query and head, likewise; zero for padding
 
   LITE_DETR_METHOD Sampler(const Arguments& args, Scratch& scratch)
       : num_samples(args.num_levels * args.num_points), padded(padded_samples(args.num_levels, args.num_points)) {
     limit_x = scratch.take<A>(padded);
     limit_y = scratch.take<A>(padded);
-    level_width = scratch.take<A>(padded);
-    level_height = scratch.take<A>(padded);
     padding_bias = scratch.take<A>(padded);
     width = scratch.take<I>(padded);
     height = scratch.take<I>(padded);
@@ -180,22 +49,22 @@ struct Sampler {
     scale_x = scratch.take<A>(padded * kTileSize);
     scale_y = scratch.take<A>(padded * kTileSize);
     offsets = scratch.take<A>(2 * padded);
+    given = scratch.take<A>(padded);
     reference_ = scratch.take<A>(4 * args.num_levels);
     for (int64_t s = 0; s < padded; ++s) {
       const bool real = s < num_samples;
-      const int64_t level = real ? s / args.num_points : 0;
-      const bool empty = !real || args.heights[level] == 0 || args.widths[level] == 0;
-      limit_x[s] = empty ? A(-1) : static_cast<A>(args.widths[level]);
-      limit_y[s] = empty ? A(-1) : static_cast<A>(args.heights[level]);
-      level_width[s] = static_cast<A>(args.widths[level]);
-      level_height[s] = static_cast<A>(args.heights[level]);
-      width[s] = empty ? I(0) : static_cast<I>(args.widths[level]);
-      height[s] = empty ? I(0) : static_cast<I>(args.heights[level]);
-      start[s] = static_cast<I>(args.starts[level]);
+      const Level& level = args.levels[real ? s / args.num_points : 0];
+      const bool empty = !real || level.height == 0 || level.width == 0;
+      limit_x[s] = empty ? A(-1) : static_cast<A>(level.width);
+      limit_y[s] = empty ? A(-1) : static_cast<A>(level.height);
+      width[s] = empty ? I(0) : static_cast<I>(level.width);
+      height[s] = empty ? I(0) : static_cast<I>(level.height);
+      start[s] = static_cast<I>(level.start);
       padding_bias[s] = real ? A(0) : -static_cast<A>(INFINITY);
     }
     for (int64_t i = 0; i < padded * kTileSize; ++i) base_x[i] = base_y[i] = scale_x[i] = scale_y[i] = 0;
     for (int64_t i = 0; i < 2 * padded; ++i) offsets[i] = 0;
+    for (int64_t i = 0; i < padded; ++i) given[i] = 0;
   }
 
   LITE_DETR_METHOD void set_tile(const Arguments& args, const Tile& tile) {
@@ -208,8 +77,8 @@ struct Sampler {
                      reference_ + 4 * l, size);
       }
       for (int64_t s = 0, l = 0; l < args.num_levels; ++l) {
-        const A w = static_cast<A>(args.widths[l]);
-        const A h = static_cast<A>(args.heights[l]);
+        const A w = static_cast<A>(args.levels[l].width);
+        const A h = static_cast<A>(args.levels[l].height);
         const A x = reference_[4 * l] * w - A(0.5);
         const A y = reference_[4 * l + 1] * h - A(0.5);
         for (int64_t p = 0; p < args.num_points; ++p, ++s) {
@@ -240,12 +109,27 @@ struct Sampler {
     return offsets;
   }
 
-  // Asks for the offsets of another query ahead of their use.
+  // Given attention weights of all samples of a query and head.
+  LITE_DETR_METHOD const A* get_weights(const Arguments& args, int64_t image, int64_t query, int64_t head) const {
+    const int64_t at = image * args.weight_stride[0] + query * args.weight_stride[1] + head * args.weight_stride[2];
+    if (num_samples == padded && args.weight_type == kScalarType<A>) {
+      return static_cast<const A*>(args.attention_weights) + at;
+    }
+    convert_from(args.weight_type, args.attention_weights, at, given, num_samples);
+    return given;
+  }
+
+  // Asks for the offsets of another query, and for its attention weights if they are given, ahead of their use.
   LITE_DETR_METHOD void prefetch_offsets(const Arguments& args, int64_t image, int64_t query, int64_t head) const {
-    const int64_t size = args.offset_type == ScalarType::kDouble ? 8 : args.offset_type == ScalarType::kFloat ? 4 : 2;
+    const int64_t size = size_of(args.offset_type);
     const int64_t at = image * args.offset_stride[0] + query * args.offset_stride[1] + head * args.offset_stride[2];
     const int64_t count = args.shared_offsets ? args.num_points : num_samples;
     prefetch(args.sampling_offsets, at * size, 2 * count * size);
+    if (args.attention_weights != nullptr) {
+      const int64_t from =
+          image * args.weight_stride[0] + query * args.weight_stride[1] + head * args.weight_stride[2];
+      prefetch(args.attention_weights, from * size_of(args.weight_type), num_samples * size_of(args.weight_type));
+    }
   }
 
   // The cells of kLanes samples. Weights of corners outside of the map are zero.
@@ -339,45 +223,6 @@ struct Sampler {
 
  private:
   A* reference_;
-};
-
-// First channel of a query and head of `query` or `grad_output`.
-template <typename T>
-LITE_DETR_INLINE const T* row_of_query(const void* base, const int64_t* stride, int64_t image, int64_t query,
-                                       int64_t head) {
-  return static_cast<const T*>(base) + image * stride[0] + query * stride[1] + head * stride[2];
-}
-
-// The channels of a head as vectors: a compile-time number of full vectors if HeadDim > 0, else any number of
-// channels, the last vector of which may be partial.
-template <typename T, int HeadDim>
-struct Channels {
-  using A = Accumulator<T>;
-  using V = Vec<A>;
-  static constexpr int N = kLanes<A>;
-  static constexpr int kVectors = HeadDim / N;  // 0: known at run time only
-  static_assert(HeadDim % N == 0, "fast paths have full vectors");
-  // Whether the work on a row is short enough to be inlined once per lane; otherwise it is a function of its own.
-  static constexpr bool kInline =
-      kVectors > 0 && kVectors <= 4 && !(std::is_same<T, Half>::value && LITE_DETR_VECTOR_BYTES == 16);
-
-  int64_t count;
-  int64_t tail;  // channels of the last vector if it is partial, else N
-
-  LITE_DETR_METHOD explicit Channels(int64_t head_dim)
-      : count((head_dim + N - 1) / N), tail(head_dim - (count - 1) * N) {}
-
-  LITE_DETR_METHOD int64_t vectors() const { return kVectors > 0 ? kVectors : count; }
-  LITE_DETR_METHOD int64_t row() const { return vectors() * N; }  // channels, rounded up to full vectors
-  static int64_t row_of(int64_t head_dim) { return (head_dim + N - 1) / N * N; }
-  LITE_DETR_METHOD V load(const T* from, int64_t v) const {
-    if (kVectors == 0 && v == count - 1 && tail != N) return load_partial<T>(from + v * N, tail);
-    return Storage<T>::load(from + v * N);
-  }
-  LITE_DETR_METHOD void store(T* to, int64_t v, V x) const {
-    if (kVectors == 0 && v == count - 1 && tail != N) return store_partial<T>(to + v * N, x, tail);
-    Storage<T>::store(to + v * N, x);
-  }
 };
 
 }  // namespace LITE_DETR_ISA

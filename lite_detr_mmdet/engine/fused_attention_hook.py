@@ -1,0 +1,25 @@
+"""Run a detector's deformable attention on this package's operator, by one line of a config."""
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ..models.layers.fused_attention import swap_attention
+
+
+@HOOKS.register_module()
+class FusedAttentionHook(Hook):
+    """Let every ``MultiScaleDeformableAttention`` of the model run fused, for training, validation and test.
+
+    For detectors whose layers build mmcv's class whatever the config says, as mmdet's own do. Checkpoints are the
+    same with and without it. Use it as ``custom_hooks = [dict(type='FusedAttentionHook')]``.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Swap the attention, see :func:`lite_detr_mmdet.models.layers.fused_attention.swap_attention`."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        changed = swap_attention(model)
+        runner.logger.info(f'FusedAttentionHook: {len(changed)} attention modules run fused')
