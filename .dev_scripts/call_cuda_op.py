@@ -21,9 +21,9 @@ def call(
     reference_points = torch.rand(bs, num_queries, len(shapes), 4 if boxes else 2, device='cuda')
     offset_levels = 1 if boxes else len(shapes)
     sampling_offsets = 2 * torch.randn(bs, num_queries, num_heads, offset_levels, num_points, 2, device='cuda')
-    arguments = (query, value, key, spatial_shapes, starts, reference_points, sampling_offsets)
+    arguments = (query, value, spatial_shapes, starts, reference_points, sampling_offsets, key)
     output, logsumexp = torch.ops.lite_detr.key_aware_deform_attn(*arguments)
-    grads = torch.ops.lite_detr.key_aware_deform_attn_backward(torch.randn_like(output), *arguments, logsumexp)
+    grads = torch.ops.lite_detr.key_aware_deform_attn_backward(torch.randn_like(output), *arguments, logsumexp, True)
     for tensor in (output, logsumexp, *grads):
         assert torch.isfinite(tensor).all()
 

@@ -31,7 +31,7 @@ standard=$("$python" -c 'import torch; print("c++20" if torch.__version__ >= (2,
 sanitizers="-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer"
 # -O1 keeps the run short; float-divide-by-zero and float-cast-overflow are not part of `undefined`
 # shellcheck disable=SC2086
-ls csrc/*.cpp csrc/cpu/*.cpp | xargs -P "${MAX_JOBS:-$(nproc)}" -I '{}' sh -c \
+ls csrc/*.cpp csrc/core/*.cpp csrc/cpu/*.cpp | xargs -P "${MAX_JOBS:-$(nproc)}" -I '{}' sh -c \
     "[ -f '$copy/objects/'\$(basename '{}').o ] || '$compiler' -O1 -g1 -fPIC -fopenmp -std=$standard -w $sanitizers $flags -c '{}' -o '$copy/objects/'\$(basename '{}').o"
 # shellcheck disable=SC2086
 "$compiler" -shared $sanitizers -o "$copy/lite_detr_mmdet/ops/_C.so" "$copy"/objects/*.o $flags -ltorch -ltorch_cpu -lc10
@@ -43,7 +43,8 @@ export LITE_DETR_OPS_ONLY=1 PYTHONPATH="$copy" OMP_NUM_THREADS=2 PYTHONDONTWRITE
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1
 if [ $# = 0 ]; then
     # What reaches the kernels; compiler, export and subprocesses are the same code with more of torch around it.
-    set -- tests/ops/test_key_aware_deform_attn.py tests/ops/test_gradients.py tests/ops/test_fuzz.py
+    set -- tests/ops/test_key_aware_deform_attn.py tests/ops/test_multi_scale_deform_attn.py tests/ops/test_gradients.py \
+        tests/ops/test_fuzz.py
 fi
 cd "$copy"
 for isa in ${ISAS:-default avx2 avx512}; do

@@ -144,10 +144,9 @@ std::tuple<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& query, const a
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward_cuda(
-    const at::Tensor& grad_output, const at::Tensor& query, const at::Tensor& value,
-    const at::Tensor& spatial_shapes, const at::Tensor& level_start_index, const at::Tensor& reference_points,
-    const at::Tensor& sampling_offsets, const std::optional<at::Tensor>& key, const at::Tensor& logsumexp,
-    bool reference_points_grad) {
+    const at::Tensor& grad_output, const at::Tensor& query, const at::Tensor& value, const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index, const at::Tensor& reference_points, const at::Tensor& sampling_offsets,
+    const std::optional<at::Tensor>& key, const at::Tensor& logsumexp, bool reference_points_grad) {
   check_key_aware_deform_attn(query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets,
                               key);
   check_backward("query", query, sampling_offsets, grad_output, &logsumexp);

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -42,7 +42,7 @@ def choose_backend(backend: str, device_type: str, operator: str = 'key_aware_de
     return 'reference'
 
 
-@lru_cache(maxsize=None)
+@cache
 def _warn_once(operator: str, device_type: str) -> None:
     """Say once for each operator and type of device that it is slow, and how to change that."""
     warnings.warn(

@@ -1,7 +1,7 @@
 """The compiled operators: loaded once, when ``lite_detr_mmdet.ops`` is imported."""
 
 import os
-from functools import lru_cache
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Optional
 
@@ -52,7 +52,7 @@ def has_kernel(device_type: str, operator: str = 'key_aware_deform_attn') -> boo
     return is_available() and _is_registered(device_type, operator)
 
 
-@lru_cache(maxsize=None)  # the dispatcher takes as long as a small kernel
+@cache  # the dispatcher takes as long as a small kernel
 def _is_registered(device_type: str, operator: str) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(f'lite_detr::{operator}', device_type.upper())
 

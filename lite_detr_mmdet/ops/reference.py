@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def get_sampling_points(
@@ -56,11 +57,34 @@ def sample_level(value: Tensor, points: Tensor, height: int, width: int) -> Tens
         # Tied to both inputs, so that each of them still receives a gradient of zero.
         nothing = value.sum() * 0 + points.sum().to(value.dtype) * 0
         return nothing.expand(bs * num_heads, head_dim, num_queries, num_points)
+    if forward_ad._current_level >= 0:
+        return gather_level(value, points, height, width)
     maps = value.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, height, width)
     size = torch.tensor([width, height], dtype=points.dtype, device=points.device)
     grid = (2 * points + 1) / size - 1
     grid = grid.transpose(1, 2).flatten(0, 1)
     return F.grid_sample(maps, grid.to(maps.dtype), mode='bilinear', padding_mode='zeros', align_corners=False)
+
+
+def gather_level(value: Tensor, points: Tensor, height: int, width: int) -> Tensor:
+    """The same as :func:`sample_level` by gathering the four corners, which torch can differentiate in any mode.
+
+    ``grid_sample`` has no forward-mode derivative.
+    """
+    bs, num_value, num_heads, head_dim = value.shape
+    rows = value.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_value)
+    points = points.transpose(1, 2).flatten(0, 1)  # (bs * num_heads, num_queries, num_points, 2)
+    first = points.detach().floor()
+    sampled = 0
+    for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        pixel = first + first.new_tensor(corner)
+        x, y = pixel.long().unbind(-1)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        token = (y * width + x).where(inside, 0)
+        weight = (1 - (points - pixel).abs()).prod(-1).where(inside, 0)
+        index = token.flatten(1)[:, None].expand(-1, head_dim, -1)
+        sampled = sampled + weight[:, None].to(value.dtype) * rows.gather(2, index).unflatten(2, token.shape[1:])
+    return sampled
 
 
 def sample(tensor: Tensor, points: List[Tensor], shapes: List[List[int]]) -> Tensor:
@@ -147,7 +171,7 @@ def multi_scale_deform_attn_reference(
     value = value.to(compute_dtype)
     points, shapes = get_all_sampling_points(spatial_shapes, reference_points, sampling_offsets, compute_dtype)
     bs, _, num_heads, _ = value.shape
-    num_queries = sampling_offsets.shape[1]
-    weights = attention_weights.to(compute_dtype).flatten(3).transpose(1, 2).flatten(0, 1)
-    weights = weights.reshape(bs * num_heads, 1, num_queries, -1)
+    num_queries, num_samples = sampling_offsets.shape[1], attention_weights.shape[3] * attention_weights.shape[4]
+    weights = attention_weights.to(compute_dtype).transpose(1, 2)
+    weights = weights.reshape(bs * num_heads, 1, num_queries, num_samples)
     return weigh(sample(value, points, shapes), weights, num_heads).to(dtype).contiguous()

@@ -1,4 +1,4 @@
-"""Arguments of key-aware deformable attention and its value by plain loops, written from the paper's definition."""
+"""Arguments of the operators and their values by plain loops, written from the papers' definitions."""
 
 import math
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -53,7 +53,19 @@ def make_arguments(
     )
 
 
-DIFFERENTIABLE = ('query', 'value', 'reference_points', 'sampling_offsets', 'key')
+DIFFERENTIABLE = ('query', 'value', 'reference_points', 'sampling_offsets', 'key', 'attention_weights')
+
+
+def give_weights(
+    arguments: Dict[str, Optional[Tensor]], weight_dtype: Optional[torch.dtype] = None, seed: int = 2
+) -> Dict[str, Optional[Tensor]]:
+    """Arguments of multi-scale deformable attention from those of key-aware attention: weights instead of a query."""
+    bs, num_queries, num_heads, _, num_points, _ = arguments['sampling_offsets'].shape
+    size = (bs, num_queries, num_heads, len(arguments['spatial_shapes']), num_points)
+    weights = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    weights = weights.flatten(3).softmax(-1).view(size)
+    others = {name: tensor for name, tensor in arguments.items() if name not in ('query', 'key')}
+    return dict(others, attention_weights=weights.to(weight_dtype or arguments['sampling_offsets'].dtype))
 
 
 def run_with_gradients(
@@ -62,15 +74,33 @@ def run_with_gradients(
     """Output of ``function`` and the gradients of all differentiable arguments."""
     arguments = dict(arguments)
     for name in DIFFERENTIABLE:
-        if arguments[name] is not None:
+        if arguments.get(name) is not None:
             arguments[name] = arguments[name].detach().requires_grad_()
     output = function(**arguments, **kwargs)
     if grad_output is None:
         generator = torch.Generator().manual_seed(1)
         grad_output = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-    names = [name for name in DIFFERENTIABLE if arguments[name] is not None]
+    names = [name for name in DIFFERENTIABLE if arguments.get(name) is not None]
     grads = torch.autograd.grad(output, [arguments[name] for name in names], grad_output.to(output.dtype))
     return output.detach(), dict(zip(names, grads))
+
+
+def move_into_cells(arguments: dict) -> dict:
+    """Offsets such that each location is at least 0.1 pixels away from the border of a cell, some outside of the map.
+
+    Bilinear interpolation has kinks at these borders, where a finite difference is no derivative.
+    """
+    sizes = arguments['spatial_shapes'].flip(1).double()  # (num_levels, 2), width first
+    reference = arguments['reference_points']
+    bs, num_queries, num_levels, _ = reference.shape
+    shape = arguments['sampling_offsets'].shape
+    target = torch.rand(shape, dtype=torch.float64) * (sizes[:, None] + 2) - 2
+    target = target.floor() + 0.1 + 0.8 * torch.rand(shape, dtype=torch.float64)
+    scale = torch.ones(bs, num_queries, 1, num_levels, 1, 2, dtype=torch.float64)
+    if reference.shape[-1] == 4:
+        scale = (reference[..., 2:] * sizes * 0.5 / shape[4])[:, :, None, :, None]
+    centre = (reference[..., :2] * sizes - 0.5)[:, :, None, :, None]
+    return dict(arguments, sampling_offsets=(target - centre) / scale)
 
 
 def _bilinear(row: List[List[float]], height: int, width: int, start: int, x: float, y: float) -> List[float]:
@@ -87,17 +117,19 @@ def _bilinear(row: List[List[float]], height: int, width: int, start: int, x: fl
     return result
 
 
-def naive_key_aware_deform_attn(
-    query: Tensor,
+def naive_deform_attn(
     value: Tensor,
     spatial_shapes: Tensor,
     level_start_index: Tensor,
     reference_points: Tensor,
     sampling_offsets: Tensor,
+    query: Optional[Tensor] = None,
     key: Optional[Tensor] = None,
+    attention_weights: Optional[Tensor] = None,
 ) -> Tensor:
-    """Key-aware deformable attention by loops over everything, in Python's float64."""
-    bs, num_queries, num_heads, head_dim = query.shape
+    """Deformable attention, key-aware or with given weights, by loops over everything in Python's float64."""
+    bs, _, num_heads, head_dim = value.shape
+    num_queries = sampling_offsets.shape[1]
     num_points = sampling_offsets.shape[4]
     output = torch.zeros(bs, num_queries, num_heads, head_dim, dtype=torch.float64)
     for b in range(bs):
@@ -106,7 +138,7 @@ def naive_key_aware_deform_attn(
             keys = values if key is None else key[b, :, h].double().tolist()
             for q in range(num_queries):
                 sampled_values, logits = [], []
-                query_vector = query[b, q, h].double().tolist()
+                query_vector = [0.0] * head_dim if query is None else query[b, q, h].double().tolist()
                 for level, (height, width) in enumerate(spatial_shapes.tolist()):
                     reference = reference_points[b, q, level].double().tolist()
                     offsets = sampling_offsets[b, q, h, level if sampling_offsets.shape[3] > 1 else 0]
@@ -122,7 +154,10 @@ def naive_key_aware_deform_attn(
                         sampled_key = _bilinear(keys, height, width, start, x, y)
                         logits.append(sum(a * k for a, k in zip(query_vector, sampled_key)) / math.sqrt(head_dim))
                 weights = [math.exp(logit - max(logits)) for logit in logits]
+                weights = [weight / sum(weights) for weight in weights]
+                if attention_weights is not None:
+                    weights = attention_weights[b, q, h].double().flatten().tolist()
                 for weight, sampled in zip(weights, sampled_values):
                     if sampled:
-                        output[b, q, h] += weight / sum(weights) * torch.tensor(sampled, dtype=torch.float64)
+                        output[b, q, h] += weight * torch.tensor(sampled, dtype=torch.float64)
     return output.flatten(2)

@@ -4,23 +4,22 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.op_arguments import make_arguments
 
-from lite_detr_mmdet.ops import extension, key_aware_deform_attn
+from lite_detr_mmdet.ops import backend, extension, key_aware_deform_attn
 
 ROOT = Path(__file__).resolve().parents[2]
-# The function of the same name hides the module.
-operator_module = sys.modules['lite_detr_mmdet.ops.key_aware_deform_attn']
 
 
 @pytest.fixture
 def without_extension(monkeypatch):
     monkeypatch.setattr(extension, 'LOAD_ERROR', 'the operators are not compiled')
-    monkeypatch.setattr(operator_module, '_warned_about', set())
+    backend._warn_once.cache_clear()
 
 
 def run_python(code: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
@@ -77,11 +76,28 @@ def test_auto_without_extension_warns_once(without_extension):
 
 
 def test_library_that_cannot_be_loaded(tmp_path, monkeypatch):
-    library = tmp_path / '_C.so'
+    library = tmp_path / f'_C{EXTENSION_SUFFIXES[0]}'
     library.write_bytes(b'not a library')
     monkeypatch.setattr(extension, 'find_library', lambda: str(library))
     assert 'cannot be loaded by torch' in extension.load_library()
     assert str(library) in extension.load_library()
+
+
+def test_library_of_this_interpreter(tmp_path):
+    """A stale build for another Python beside it is not taken."""
+    for suffix in ('.cpython-30-x86_64-linux-gnu.so', '.cp30-win_amd64.pyd'):
+        (tmp_path / f'_C{suffix}').touch()
+    assert extension.find_library(str(tmp_path)) is None
+    for suffix in reversed(EXTENSION_SUFFIXES):  # the most specific name last
+        (tmp_path / f'_C{suffix}').touch()
+        assert extension.find_library(str(tmp_path)) == str(tmp_path / f'_C{suffix}')
+
+
+def test_dispatcher_is_asked_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch._C, '_dispatch_has_kernel_for_dispatch_key', lambda *args: calls.append(args) or True)
+    extension._is_registered.cache_clear()
+    assert extension.has_kernel('cpu') and extension.has_kernel('cpu') and len(calls) == 1
 
 
 def test_package_without_library(tmp_path):
@@ -99,7 +115,9 @@ def test_package_without_library(tmp_path):
     result = run_python(code, cwd=tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / 'tests')]))
     assert result.returncode == 0, result.stderr
     assert 'cpu: no: the operators are not compiled' in result.stdout
-    assert 'build: pip install' in result.stdout and 'backend on cpu: reference' in result.stdout
+    assert (
+        'build: pip install' in result.stdout and 'backend of key_aware_deform_attn on cpu: reference' in result.stdout
+    )
     assert 'runs in plain PyTorch on cpu' in result.stderr
 
 
@@ -113,9 +131,18 @@ def test_report():
 # Values and gradients of the kernels for one instruction set; each process chooses one for good.
 CAPABILITY_CODE = """
 import torch
-from helpers.op_arguments import make_arguments, run_with_gradients
+from helpers.op_arguments import give_weights, make_arguments, run_with_gradients
 from helpers.tolerances import GRADIENT_RELATIVE_L2, relative_l2
-from lite_detr_mmdet.ops import key_aware_deform_attn
+from lite_detr_mmdet.ops import key_aware_deform_attn, multi_scale_deform_attn
+
+
+def check(function, arguments, dtype):
+    expected, expected_grads = run_with_gradients(function, arguments, backend='reference')
+    output, grads = run_with_gradients(function, arguments, backend='fused')
+    assert relative_l2(output, expected) < GRADIENT_RELATIVE_L2[dtype], (dtype, head_dim)
+    for key, grad in grads.items():
+        assert relative_l2(grad, expected_grads[key]) < GRADIENT_RELATIVE_L2[dtype], (dtype, head_dim, key)
+
 
 for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
     for head_dim in (16, 20, 32, 64):
@@ -124,11 +151,8 @@ for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
                 head_dim=head_dim, num_points=4, num_queries=None, dtype=dtype,
                 location_dtype=torch.float32 if dtype.itemsize == 2 else dtype, **variant
             )
-            expected, expected_grads = run_with_gradients(key_aware_deform_attn, arguments, backend='reference')
-            output, grads = run_with_gradients(key_aware_deform_attn, arguments, backend='fused')
-            assert relative_l2(output, expected) < GRADIENT_RELATIVE_L2[dtype], (dtype, head_dim)
-            for key, grad in grads.items():
-                assert relative_l2(grad, expected_grads[key]) < GRADIENT_RELATIVE_L2[dtype], (dtype, head_dim, key)
+            check(key_aware_deform_attn, arguments, dtype)
+            check(multi_scale_deform_attn, give_weights(arguments), dtype)
 # Samples at the centres of pixels return them: all finite float16 numbers, subnormal ones and both zeros.
 numbers = torch.arange(-2**15, 2**15).to(torch.int16).view(torch.float16)
 numbers = numbers[numbers.isfinite()][: 63 * 1000].view(63, 1, 1000, 1, 1).expand(-1, -1, -1, -1, 20).contiguous()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lite_detr_mmdet.ops import key_aware_deform_attn
 
 SETTINGS = dict(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
-ORDER = ['query', 'value', 'key', 'spatial_shapes', 'level_start_index', 'reference_points', 'sampling_offsets']
+ORDER = ['query', 'value', 'spatial_shapes', 'level_start_index', 'reference_points', 'sampling_offsets', 'key']
 
 shapes = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5)
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -114,7 +114,7 @@ def test_invalid_calls_of_the_operator(query, value, key, levels, starts, refere
     level_start_index = torch.tensor(starts, dtype=torch.int64)
     try:
         torch.ops.lite_detr.key_aware_deform_attn(
-            query, value, key, spatial_shapes, level_start_index, reference_points, sampling_offsets
+            query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets, key
         )
     except (TypeError, ValueError) as error:
         assert 'must' in str(error)

@@ -4,28 +4,10 @@ import itertools
 
 import pytest
 import torch
-from helpers.op_arguments import DIFFERENTIABLE, make_arguments, run_with_gradients
-from helpers.tolerances import GRADIENT_RELATIVE_L2, cosine, relative_bias, relative_l2
+from helpers.op_arguments import DIFFERENTIABLE, make_arguments, move_into_cells, run_with_gradients
+from helpers.tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, cosine, relative_bias, relative_l2
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
-
-
-def move_into_cells(arguments: dict) -> dict:
-    """Offsets such that each location is at least 0.1 pixels away from the border of a cell, some outside of the map.
-
-    Bilinear interpolation has kinks at these borders, where a finite difference is no derivative.
-    """
-    sizes = arguments['spatial_shapes'].flip(1).double()  # (num_levels, 2), width first
-    reference = arguments['reference_points']
-    bs, num_queries, num_levels, _ = reference.shape
-    shape = arguments['sampling_offsets'].shape
-    target = torch.rand(shape, dtype=torch.float64) * (sizes[:, None] + 2) - 2
-    target = target.floor() + 0.1 + 0.8 * torch.rand(shape, dtype=torch.float64)
-    scale = torch.ones(bs, num_queries, 1, num_levels, 1, 2, dtype=torch.float64)
-    if reference.shape[-1] == 4:
-        scale = (reference[..., 2:] * sizes * 0.5 / shape[4])[:, :, None, :, None]
-    centre = (reference[..., :2] * sizes - 0.5)[:, :, None, :, None]
-    return dict(arguments, sampling_offsets=(target - centre) / scale)
 
 
 @pytest.mark.parametrize('backend', ['fused', 'reference'])
@@ -45,7 +27,7 @@ def test_gradcheck(backend, boxes, separate_key, head_dim, num_points):
     )
     arguments['reference_points'][..., 2:] += 0.3
     arguments = move_into_cells(arguments)
-    names = [name for name in DIFFERENTIABLE if arguments[name] is not None]
+    names = [name for name in DIFFERENTIABLE if arguments.get(name) is not None]
 
     def function(*tensors):
         return key_aware_deform_attn(**dict(arguments, **dict(zip(names, tensors))), backend=backend)
@@ -145,3 +127,37 @@ def test_memory_of_the_forward_pass():
     allocated = sum(event.self_cpu_memory_usage for event in profiler.events() if event.self_cpu_memory_usage > 0)
     logsumexp_bytes = 4 * output[..., 0].numel() * 2
     assert allocated <= output.numel() * 4 + logsumexp_bytes + 1024
+
+
+def test_no_forward_mode_derivative():
+    """Without a word, torch would drop the tangent."""
+    arguments = make_arguments()
+    value = arguments.pop('value')
+
+    def function(tensor, backend):
+        return key_aware_deform_attn(value=tensor, **arguments, backend=backend)
+
+    with pytest.raises(NotImplementedError, match=r"no forward-mode derivative.*backend='reference'"):
+        torch.func.jvp(lambda tensor: function(tensor, 'fused'), (value,), (torch.ones_like(value),))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(value, torch.ones_like(value))
+        with pytest.raises(NotImplementedError, match='no forward-mode derivative'):
+            function(dual, 'fused')
+        function(value, 'fused')  # nothing here has a tangent
+
+
+@pytest.mark.parametrize('boxes', [False, True])
+def test_forward_mode_derivative_of_the_reference(boxes):
+    arguments = move_into_cells(make_arguments(bs=1, shapes=((3, 4), (2, 2)), num_queries=2, boxes=boxes))
+    names = [name for name in DIFFERENTIABLE if arguments.get(name) is not None]
+
+    def function(*tensors):
+        return key_aware_deform_attn(**dict(arguments, **dict(zip(names, tensors))), backend='reference')
+
+    inputs = tuple(arguments[name] for name in names)
+    tangents = tuple(torch.randn_like(tensor) for tensor in inputs)
+    output, tangent = torch.func.jvp(function, inputs, tangents)
+    assert relative_l2(output, function(*inputs)) < RELATIVE_L2[torch.float64]
+    step = 1e-6
+    ahead, behind = (function(*[x + sign * step * t for x, t in zip(inputs, tangents)]) for sign in (1, -1))
+    assert relative_l2(tangent, (ahead - behind) / (2 * step)) < 1e-6

@@ -13,11 +13,11 @@ BACKWARD = torch.ops.lite_detr.key_aware_deform_attn_backward
 ORDER = (
     'query',
     'value',
-    'key',
     'spatial_shapes',
     'level_start_index',
     'reference_points',
     'sampling_offsets',
+    'key',
 )
 
 
@@ -36,7 +36,7 @@ def test_opcheck(separate_key, boxes):
     torch.library.opcheck(OPERATOR, positional(arguments))
     output, logsumexp = OPERATOR(*positional(arguments))
     inputs = [tensor if tensor is None else tensor.detach() for tensor in positional(arguments)]
-    torch.library.opcheck(BACKWARD, [torch.randn_like(output), *inputs, logsumexp.detach()])
+    torch.library.opcheck(BACKWARD, [torch.randn_like(output), *inputs, logsumexp.detach(), boxes])
 
 
 def test_logsumexp():
@@ -50,8 +50,8 @@ def test_logsumexp():
 
 def test_schemas():
     assert str(OPERATOR.default._schema) == (
-        'lite_detr::key_aware_deform_attn(Tensor query, Tensor value, Tensor? key, Tensor spatial_shapes, '
-        'Tensor level_start_index, Tensor reference_points, Tensor sampling_offsets) '
+        'lite_detr::key_aware_deform_attn(Tensor query, Tensor value, Tensor spatial_shapes, '
+        'Tensor level_start_index, Tensor reference_points, Tensor sampling_offsets, Tensor? key=None) '
         '-> (Tensor output, Tensor logsumexp)'
     )
 
@@ -165,8 +165,7 @@ def test_flop_handler_of_traced_graphs(separate_key):
     inputs = [tensor for tensor in positional(arguments) if tensor is not None]
 
     def function(query, value, *others):
-        key = others[0] if separate_key else None
-        return OPERATOR(query, value, key, *others[separate_key:])[0]
+        return OPERATOR(query, value, *others)[0]
 
     with torch.no_grad():
         graph = torch.jit.trace(function, inputs, check_trace=False).inlined_graph

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.op_arguments import make_arguments, naive_key_aware_deform_attn, run_with_gradients
+from helpers.op_arguments import make_arguments, naive_deform_attn, run_with_gradients
 from helpers.tolerances import GRADIENT_RELATIVE_L2, RELATIVE_L2, relative_l2
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
@@ -40,7 +40,7 @@ def assert_fused_matches_reference(arguments: dict, dtype: torch.dtype, location
 def test_equals_loops(backend, variant):
     arguments = make_arguments(**variant)
     output = key_aware_deform_attn(**arguments, backend=backend)
-    assert relative_l2(output, naive_key_aware_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
+    assert relative_l2(output, naive_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
 
 
 @pytest.mark.parametrize('head_dim', [1, 3, 16, 20, 32, 64, 80])
@@ -244,7 +244,7 @@ def test_padded_tokens_have_logit_zero(backend):
     arguments['value'][:, 3:40] = 0
     arguments['key'][:, 3:40] = 0
     output = key_aware_deform_attn(**arguments, backend=backend)
-    assert relative_l2(output, naive_key_aware_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
+    assert relative_l2(output, naive_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -263,7 +263,7 @@ def test_levels_without_pixels(backend, shapes):
         arguments = make_arguments(shapes=shapes, boxes=boxes, spread=0.3)
         arguments['reference_points'].mul_(0.01)  # in [-1, 0) pixels of an empty level
         output, grads = run_with_gradients(key_aware_deform_attn, arguments, backend=backend)
-        assert relative_l2(output, naive_key_aware_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
+        assert relative_l2(output, naive_deform_attn(**arguments)) < RELATIVE_L2[torch.float64]
         assert all(grad.isfinite().all() for grad in grads.values())
 
 
