@@ -34,6 +34,7 @@ MAY_IMPORT = {
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
     'acceleration': ({'ops', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
     'apis': ({'acceleration', 'checkpoint', 'compat', 'utils', 'zoo'}, None),
+    'export': ({'apis', 'checkpoint', 'models/layers', 'models/detectors', 'ops', 'zoo'}, None),
 }
 
 

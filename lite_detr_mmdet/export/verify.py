@@ -1,0 +1,280 @@
+"""Whether an exported model gives what its model predicts."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+
+from .compare import BOUNDS, Bounds, Detections, Difference, compare_detections, relative_l2
+from .detector import ExportableDetector
+from .images import read_images
+from .onnx_model import ImageFormat
+
+Runner = Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]
+
+
+class VerificationError(ValueError):
+    """An exported model differs from its model."""
+
+
+class Batch(NamedTuple):
+    """Images to verify with: (bs, 3, H, W), as the exported model takes them, and (height, width) of each."""
+
+    images: Tensor
+    sizes: List[Tuple[int, int]]
+
+    @property
+    def padding_mask(self) -> Tensor:
+        """True at padded pixels, (bs, H, W)."""
+        mask = torch.ones(len(self.sizes), *self.images.shape[-2:], dtype=torch.bool)
+        for image, (height, width) in zip(mask, self.sizes):
+            image[:height, :width] = False
+        return mask
+
+    def inputs(self, padding_mask: bool) -> Dict[str, np.ndarray]:
+        inputs = {'images': self.images.numpy()}
+        if padding_mask:
+            inputs['padding_mask'] = self.padding_mask.numpy()
+        return inputs
+
+
+def make_batches(images: ImageFormat, folder: Optional[Path] = None, count: int = 3) -> List[Batch]:
+    """Batches in the sizes that a model takes: another batch and other sizes where these may change.
+
+    Args:
+        images (ImageFormat): What the model takes.
+        folder (Path, optional): Images to read; by default they are generated.
+        count (int): Batches of the first size. Defaults to 3.
+    """
+    shapes = [(images.batch, images.height, images.width)] * count
+    if images.dynamic:
+        shapes += [
+            (images.batch + 1, images.height * 7 // 8 + 3, images.width),
+            (1, images.height, images.width * 3 // 4 + 5),
+        ]
+    source = read_images(folder)
+    batches = []
+    for number, height, width in shapes:
+        pictures, sizes = torch.zeros(number, 3, height, width), []
+        for index in range(number):
+            # With a mask every second image is smaller than the batch.
+            size = (height * 3 // 4, width * 7 // 8) if images.padding_mask and index % 2 else (height, width)
+            picture = next(source)(*size)
+            pictures[index, :, : size[0], : size[1]] = torch.from_numpy(picture.transpose(2, 0, 1).copy()).float()
+            sizes.append(size)
+        batches.append(Batch(pictures, sizes))
+    return batches
+
+
+def predict(model: nn.Module, batch: Batch, normalized: Tensor) -> List[Detections]:
+    """What the model predicts, by mmdet's own ``predict``, in pixels of the input."""
+    shape = tuple(normalized.shape[-2:])
+    samples = [
+        DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, batch_input_shape=shape, scale_factor=(1.0, 1.0)))
+        for size in batch.sizes
+    ]
+    with torch.no_grad():
+        results = model.predict(normalized, samples, rescale=False)
+    instances = [result.pred_instances for result in results]
+    return [Detections(item.bboxes.numpy(), item.scores.numpy(), item.labels.numpy()) for item in instances]
+
+
+def normalize(model: nn.Module, batch: Batch) -> Tensor:
+    """Images as the model's data preprocessor gives them to the model; padding is zero."""
+    preprocessor = model.data_preprocessor
+    images = batch.images.flip(1) if preprocessor._channel_conversion else batch.images
+    if preprocessor._enable_normalize:
+        images = (images - preprocessor.mean) / preprocessor.std
+    return images.masked_fill(batch.padding_mask[:, None], 0.0)
+
+
+def split(outputs: Dict[str, np.ndarray]) -> List[Detections]:
+    """Detections of each image."""
+    return [Detections(*item) for item in zip(outputs['boxes'], outputs['scores'], outputs['labels'])]
+
+
+class Measurement(NamedTuple):
+    """Median seconds of a call, and how much memory it needs beyond what is loaded, in bytes (None: not known)."""
+
+    seconds: float
+    memory: Optional[int]
+
+
+def measure(call: Callable[[], object], repeats: int = 3) -> Measurement:
+    """Time a call, after one that warms up."""
+    call()
+    before, seconds = _reset_peak(), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    peak = _status('VmHWM')
+    return Measurement(statistics.median(seconds), None if before is None or peak is None else max(peak - before, 0))
+
+
+def _status(name: str) -> Optional[int]:
+    """A line of /proc/self/status in bytes, where there is one."""
+    try:
+        for line in Path('/proc/self/status').read_text().splitlines():
+            if line.startswith(f'{name}:'):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def _reset_peak() -> Optional[int]:
+    """Start anew with the largest memory of this process; its memory now, or None where that is not possible."""
+    try:
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        return None
+    return _status('VmRSS')
+
+
+class Report(NamedTuple):
+    """What verification found.
+
+    Attributes:
+        lines (list[str]): One for each batch.
+        model (Measurement): mmdet's ``predict`` of the first batch.
+        exported (Measurement): The exported model.
+    """
+
+    lines: List[str]
+    model: Measurement
+    exported: Measurement
+
+    def __str__(self) -> str:
+        def describe(name: str, found: Measurement) -> str:
+            memory = (
+                'not measured here' if found.memory is None else f'{found.memory / 1e6:.0f} MB beyond what is loaded'
+            )
+            return f'{name}: {found.seconds * 1e3:.1f} ms, peak memory {memory}'
+
+        return '\n'.join([*self.lines, describe('model in torch', self.model), describe('exported', self.exported)])
+
+
+def verify(
+    model: nn.Module,
+    detector: ExportableDetector,
+    runner: Runner,
+    inspecting_runner: Optional[Callable[[], Runner]],
+    images: ImageFormat,
+    folder: Optional[Path] = None,
+) -> Report:
+    """Compare an exported model with its model.
+
+    Args:
+        model (nn.Module): The detector.
+        detector (ExportableDetector): What was exported.
+        runner (callable): Runs the exported model.
+        inspecting_runner (callable, optional): Makes a runner of the exported model that also gives the encoder's
+            output, the chosen tokens and the scores of all tokens. Needed only where detections differ, to tell an
+            error from another order of near-equal scores.
+        images (ImageFormat): What images the model takes.
+        folder (Path, optional): Images to compare with; by default they are generated.
+
+    Raises:
+        VerificationError: If they differ by more than the bounds.
+    """
+    bounds = BOUNDS['float16' if detector.dtype == torch.float16 else 'float32']
+    batches = make_batches(images, folder)
+    lines = []
+    for batch in batches:
+        normalized = normalize(model, batch)
+        inputs = batch if detector.normalize else batch._replace(images=normalized)
+        found = split(runner(inputs.inputs(images.padding_mask)))
+        differences = [compare_detections(*pair, bounds) for pair in zip(predict(model, batch, normalized), found)]
+        line = _describe(batch, differences)
+        if not all(difference.is_within(bounds) for difference in differences):
+            if inspecting_runner is None:
+                raise VerificationError(f'the exported model differs: {line}, allowed {_allowed(bounds)}')
+            line += '; ' + _explain(detector, inspecting_runner(), inputs, images, bounds)
+        elif not bounds.all_detections and not sum(difference.sure for difference in differences):
+            line += (
+                f'; no score above 0.3, so {_inspect_memory(detector, inspecting_runner(), inputs, images, bounds)}'
+            )
+        lines.append(line)
+    first = batches[0]
+    normalized = normalize(model, first)
+    inputs = (first if detector.normalize else first._replace(images=normalized)).inputs(images.padding_mask)
+    return Report(lines, measure(lambda: predict(model, first, normalized)), measure(lambda: runner(inputs)))
+
+
+def _describe(batch: Batch, differences: Sequence[Difference]) -> str:
+    number, _, height, width = batch.images.shape
+    return (
+        f'{number} x {height}x{width}: {sum(item.compared for item in differences)} detections agree '
+        f'({sum(item.sure for item in differences)} with scores above 0.3), '
+        f'boxes within {max(item.box for item in differences):.1e} px, '
+        f'scores within {max(item.score for item in differences):.1e}; '
+        f'{sum(item.missing for item in differences)} differ '
+        f'({sum(item.missing_sure for item in differences)} with scores above 0.3)'
+    )
+
+
+def _allowed(bounds: Bounds) -> str:
+    return f'{bounds.box} px and scores {bounds.score}'
+
+
+def _detect(detector: ExportableDetector, batch: Batch, padding_mask: bool, tokens: Optional[Tensor] = None) -> tuple:
+    with torch.no_grad():
+        return detector.detect(batch.images, batch.padding_mask if padding_mask else None, tokens)
+
+
+def _inspect_memory(
+    detector: ExportableDetector, runner: Runner, batch: Batch, images: ImageFormat, bounds: Bounds
+) -> str:
+    """Compare the encoder's output."""
+    outputs = runner(batch.inputs(images.padding_mask))
+    expected = _detect(detector, batch, images.padding_mask)[3].numpy()
+    difference = relative_l2(expected, outputs['memory'])
+    if not difference <= bounds.memory:
+        raise VerificationError(
+            f"the exported model differs: the encoder's output by {difference:.1e} (relative L2), "
+            f'allowed {bounds.memory}'
+        )
+    return f"the encoder's output was compared: within {difference:.1e} (relative L2)"
+
+
+def _explain(detector: ExportableDetector, runner: Runner, batch: Batch, images: ImageFormat, bounds: Bounds) -> str:
+    """Why detections differ: queries that were chosen by near-equal scores, or an error.
+
+    The encoder's output must agree, the exported model must have chosen tokens that are as good, and given these the
+    detections must agree.
+    """
+    described = _inspect_memory(detector, runner, batch, images, bounds)
+    outputs = runner(batch.inputs(images.padding_mask))
+    if 'tokens' not in outputs:
+        raise VerificationError('the exported model differs: ' + described + ', but detections do not agree')
+    expected = _detect(detector, batch, images.padding_mask)
+    tokens, scores = torch.from_numpy(outputs['tokens']), expected[5]
+    noise = (torch.from_numpy(outputs['token_scores']) - scores).abs().max().item()
+    own_best = scores.gather(1, expected[4])
+    worse = (own_best - scores.gather(1, tokens)).max().item()
+    if not (noise <= 1e-3 * max(scores.abs().max().item(), 1.0) and worse <= 2 * noise):
+        raise VerificationError(
+            f'the exported model differs: {described}, but it chose tokens whose logits are up to {worse:.1e} worse, '
+            f'while logits differ by {noise:.1e}'
+        )
+    boxes, kept, labels = _detect(detector, batch, images.padding_mask, tokens)[:3]
+    given = split({'boxes': boxes.numpy(), 'scores': kept.numpy(), 'labels': labels.numpy()})
+    differences = [compare_detections(*pair, bounds) for pair in zip(given, split(outputs))]
+    changed = int((tokens != expected[4]).sum())
+    if not all(difference.is_within(bounds) for difference in differences):
+        raise VerificationError(
+            f'the exported model differs: with its {changed} other queries given, {_describe(batch, differences)}, '
+            f'allowed {_allowed(bounds)}'
+        )
+    return (
+        f'{changed} queries were chosen in another order, by logits that differ by at most {noise:.1e}; with these '
+        f'queries all {sum(item.compared for item in differences)} detections agree, '
+        f'boxes within {max(item.box for item in differences):.1e} px, '
+        f'scores within {max(item.score for item in differences):.1e}'
+    )
