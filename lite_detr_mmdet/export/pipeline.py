@@ -1,7 +1,5 @@
 """From a detector to a verified file."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -10,6 +8,7 @@ import mmengine
 import torch
 from torch import nn
 
+from ..checkpoint.files import write_whole
 from ..version import __version__
 from .detector import ExportableDetector
 from .onnx_model import ImageFormat, add_metadata, require, to_onnx, without_inspected
@@ -65,31 +64,20 @@ def export_onnx(
     add_metadata(exported, {**describe(model, detector, images), **(metadata or {})})
     if exported.ByteSize() >= 2**31:
         raise ValueError(f'the model must fit the 2 GB of an ONNX file, got {exported.ByteSize() / 1e9:.1f} GB')
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.partial')
-    try:
-        with os.fdopen(descriptor, 'wb') as file:
-            file.write(exported.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        report = None
-        if check:
-            operators = attention == 'op'
-            # The comparison runs the form with standard operators, whatever was exported.
-            report = verify(
-                model,
-                ExportableDetector(model, 'grid', half, normalize) if operators else detector,
-                runner_class(partial, operators=operators),
-                lambda: runner_class(inspected.SerializeToString(), operators=operators),
-                images,
-                folder,
-            )
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes files that only the owner may read
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    content = exported.SerializeToString()
+    report = None
+    if check:
+        operators = attention == 'op'
+        # The comparison runs the form with standard operators, whatever was exported.
+        report = verify(
+            model,
+            ExportableDetector(model, 'grid', half, normalize) if operators else detector,
+            runner_class(content, operators=operators),
+            lambda: runner_class(inspected.SerializeToString(), operators=operators),
+            images,
+            folder,
+        )
+    write_whole(path, lambda file: file.write(content))
     return report
 
 
