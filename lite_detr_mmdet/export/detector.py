@@ -150,12 +150,14 @@ class ExportableDetector(nn.Module):
         is_dino = isinstance(self.model, DINO)
         inputs.update(dict(self_attn_mask=None) if is_dino else dict(query_pos=queries.position))
         content, reference = queries.content, queries.reference_points
+        refines = self.with_box_refine
         if self.num_layers > 1:
-            branches = self.model.bbox_head.reg_branches if self.with_box_refine else None
+            branches = self.model.bbox_head.reg_branches if refines else None
             content, reference = self.first_layers(
                 query=content, reference_points=reference, reg_branches=branches, **inputs
             )
-        content, _ = self.last_layer(query=content, reference_points=reference, reg_branches=None, **inputs)
+        branches = self.head.reg_branches if refines else None  # the head's own: what the decoder makes goes unused
+        content, _ = self.last_layer(query=content, reference_points=reference, reg_branches=branches, **inputs)
         if is_dino:
             content = self.last_layer.norm(content)
         classes, boxes = self.head(content[None], [reference])
