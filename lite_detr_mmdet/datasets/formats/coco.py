@@ -1,0 +1,90 @@
+"""Write a detection set as a folder in COCO format."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+from .detection_set import DetectionSet, FormatError, ImageEntry
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'w') as file:
+            json.dump(content, file)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def to_coco(images: List[ImageEntry], classes: tuple) -> Dict[str, list]:
+    """COCO's dictionary of some images; category ids are the positions of ``classes``."""
+    ids = {name: index for index, name in enumerate(classes)}
+    annotations = []
+    for number, image in enumerate(images):
+        for box in image.boxes:
+            width, height = box.x2 - box.x1, box.y2 - box.y1
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    category_id=ids[box.label],
+                    bbox=[round(value, 3) for value in (box.x1, box.y1, width, height)],
+                    area=round(width * height, 3),
+                    iscrowd=int(box.crowd),
+                )
+            )
+    return dict(
+        images=[
+            dict(id=number, file_name=image.name, width=image.width, height=image.height)
+            for number, image in enumerate(images)
+        ],
+        annotations=annotations,
+        categories=[dict(id=index, name=name) for name, index in ids.items()],
+    )
+
+
+def place_image(source: Path, target: Path) -> None:
+    """Bring an image to its place: a hard link, or a copy where the file system knows none.
+
+    Raises:
+        FormatError: If another file is there already.
+    """
+    if target.exists():
+        if target.samefile(source) or target.read_bytes() == source.read_bytes():
+            return
+        raise FormatError(f'{target} is there already and is not a copy of {source}: name an empty folder')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def write_coco_folder(data: DetectionSet, out: Path) -> List[Path]:
+    """Write ``annotations/instances_SPLIT.json`` for each split, and the images below ``images/``.
+
+    Args:
+        data (DetectionSet): What to write.
+        out (Path): The folder. Images that are there already stay if they are the same.
+
+    Returns:
+        list[Path]: The annotation files.
+
+    Raises:
+        FormatError: If a file of another content is in the way of an image.
+    """
+    files = []
+    for split, images in data.splits.items():
+        for image in images:
+            place_image(image.path, out / 'images' / image.name)
+        files.append(out / 'annotations' / f'instances_{split}.json')
+        write_json(files[-1], to_coco(images, data.classes))
+    return files
