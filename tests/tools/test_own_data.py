@@ -1,0 +1,96 @@
+"""From a folder of someone's own data to a config that trains: the commands as a user calls them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lite_detr_mmdet.zoo import get_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BASE = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes'
+
+
+def run(*words, cwd) -> subprocess.CompletedProcess:
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'ignore'}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    """Twelve images with a dark square each, in YOLO's format; one label is misplaced."""
+    root = tmp_path / 'squares'
+    for index in range(12):
+        split = 'train' if index < 8 else 'val'
+        pixels = np.full((64, 64, 3), 200, np.uint8)
+        pixels[16:40, 10 + index : 40 + index] = 40
+        image = root / 'images' / split / f'{index}.png'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(image)
+        label = root / 'labels' / split / f'{index}.txt'
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(f'0 {(25 + index) / 64} {28 / 64} {30 / 64} {24 / 64}\n')
+    (root / 'labels/train/0.txt').write_text('0 0.5 0.5 0 0.3\n')
+    (root / 'data.yaml').write_text('train: images/train\nval: images/val\nnames: {0: square}\n')
+    return root
+
+
+def test_three_commands_from_yolo_to_a_trained_model(yolo, tmp_path):
+    made = run(ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out', 'squares.py', cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert '0.txt, line 1: box' in made.stdout and 'has no area: left out' in made.stdout
+    assert len((tmp_path / 'squares.py').read_text().splitlines()) <= 15
+    cfg = get_config(tmp_path / 'squares.py')
+    assert cfg.model.bbox_head.num_classes == 1
+    assert cfg.train_dataloader.dataset.metainfo == dict(classes=('square',))  # no palette of the base's classes
+    checked = run(ROOT / 'tools/misc/check_dataset.py', 'squares.py', '--sheet', 'sheet.png', cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert '0 errors' in checked.stdout and (tmp_path / 'sheet.png').is_file()
+    options = [
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'model.encoder.num_layers=2',
+        'model.num_queries=20',
+    ]
+    options += [
+        'model.test_cfg.max_per_img=20',
+        'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+    ]
+    trained = run(ROOT / 'tools/train.py', 'squares.py', '--cfg-options', *options, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    assert list((tmp_path / 'work_dirs/squares').glob('epoch_1.pth'))
+
+
+def test_config_is_not_overwritten_and_errors_name_the_folder(yolo, tmp_path):
+    (tmp_path / 'mine.py').write_text('# mine\n')
+    words = [ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out']
+    made = run(*words, 'mine.py', cwd=tmp_path)
+    assert made.returncode == 2 and 'mine.py is there already' in made.stderr
+    assert (tmp_path / 'mine.py').read_text() == '# mine\n'
+    (tmp_path / 'empty').mkdir()
+    words[1] = 'empty'
+    made = run(*words, 'other.py', cwd=tmp_path)
+    assert made.returncode == 1 and 'empty holds no annotations' in made.stderr
+    assert not (tmp_path / 'other.py').exists()
+
+
+def test_check_exits_with_an_error_and_mends(yolo, tmp_path):
+    assert run(ROOT / 'tools/dataset_converters/yolo_to_coco.py', 'squares', 'coco', cwd=tmp_path).returncode == 0
+    path = tmp_path / 'coco/annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'] = [0, 0, 0, 0]
+    path.write_text(json.dumps(content))
+    words = [ROOT / 'tools/misc/new_config.py', 'coco', '--base', BASE, '--out', 'mine.py']
+    assert run(*words, cwd=tmp_path).returncode == 0
+    checked = run(ROOT / 'tools/misc/check_dataset.py', 'mine.py', '--fix', 'fixed', cwd=tmp_path)
+    assert checked.returncode == 1 and 'error: empty-box (1): remove the box' in checked.stdout
+    assert len(json.loads((tmp_path / 'fixed/instances_train.json').read_text())['annotations']) == 6

@@ -1,0 +1,113 @@
+#!/usr/bin/env python
+"""Write a config for your own data.
+
+    python tools/misc/new_config.py data/bolts --base lite-dino-4scale_h3l1-2p1x3_r50 --out configs/bolts.py
+
+DATA_ROOT is a folder in COCO format, or one of Pascal VOC or YOLO, which is converted into DATA_ROOT/coco first.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import List
+
+from mmengine.config import Config
+
+import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
+from lite_detr_mmdet.datasets.formats import FormatError
+from lite_detr_mmdet.datasets.formats.folder import CocoFolder, open_folder
+from lite_detr_mmdet.datasets.inspection.config import read_splits
+from lite_detr_mmdet.utils import existing_config
+from lite_detr_mmdet.zoo import config_folder, find_model, get_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data_root', type=Path, help='folder of the data')
+    parser.add_argument('--base', required=True, type=existing_config, help='config to inherit, by name or file')
+    parser.add_argument('--out', required=True, type=Path, help='config file to write')
+    parser.add_argument('--val-share', type=float, default=0.2, help='validation images where none are set aside')
+    parser.add_argument('--force', action='store_true', help='overwrite OUT')
+    args = parser.parse_args()
+    if args.out.suffix != '.py':
+        parser.error(f'--out must be a .py file, got {args.out}')
+    if args.out.exists() and not args.force:
+        parser.error(f'{args.out} is there already; --force overwrites it')
+    return args
+
+
+def base_reference(base: Path) -> str:
+    """How a config elsewhere names its base: by package for a shipped one."""
+    folder = config_folder().resolve()
+    path = base.resolve()
+    return f'lite_detr_mmdet::{path.relative_to(folder).as_posix()}' if path.is_relative_to(folder) else str(path)
+
+
+def format_model(cfg: Config, folder: CocoFolder) -> str:
+    """Settings of the model: the number of classes, and more queries where an image needs them.
+
+    Raises:
+        FormatError: If the base has no single place for the number of classes.
+    """
+    inspected = read_splits(cfg)
+    if len(inspected.num_classes) != 1:
+        places = ', '.join(inspected.num_classes) or 'none'
+        raise FormatError(f'--base must state num_classes in one place, got {places}: write its config by hand')
+    (place,) = inspected.num_classes
+    text = f'num_classes={len(folder.classes)}'
+    for part in reversed(place.split('.')[1:]):
+        text = f'{part}=dict({text})'
+    if inspected.num_queries is not None and folder.most_objects > inspected.num_queries:
+        text += f', num_queries={-(-folder.most_objects // 100) * 100}'
+    return f'model = dict({text})'
+
+
+def format_config(base: Path, folder: CocoFolder) -> str:
+    """The config as text."""
+    cfg = get_config(base)
+    delete = '_delete_=True, ' if (cfg.train_dataloader.dataset.get('metainfo') or {}) else ''
+    lines: List[str] = [
+        f'"""{base.stem} on {folder.root.name}."""',
+        '',
+        f'_base_ = {base_reference(base)!r}',
+        '',
+        f'data_root = {folder.root.as_posix() + "/"!r}',
+        f'data = dict(data_root=data_root, metainfo=dict({delete}classes={folder.classes!r}))',
+        format_model(cfg, folder),
+    ]
+    splits = {**folder.splits}
+    splits.setdefault('test', splits['val'])
+    for name, split in splits.items():
+        images = f'ann_file={split.ann_file!r}, data_prefix=dict(img={split.image_prefix!r})'
+        lines.append(f'{name}_dataloader = dict(dataset=dict({images}, **data))')
+    for name in ('val', 'test'):
+        lines.append(f'{name}_evaluator = dict(ann_file=data_root + {splits[name].ann_file!r})')
+    model = find_model(base)
+    if model is not None and model.weights:
+        lines.append(f'load_from = {model.weights!r}  # the class layers, which do not fit, start anew')
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        folder = open_folder(args.data_root, args.val_share)
+        text = format_config(Path(args.base), folder)
+    except FormatError as error:
+        sys.exit(f'new_config.py: {error}')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile('w', dir=args.out.parent, suffix='.partial', delete=False) as partial:
+        partial.write(text)
+    os.chmod(partial.name, 0o644)
+    os.replace(partial.name, args.out)
+    print(*folder.notes, sep='\n')
+    print(f'wrote {args.out}: {len(folder.classes)} classes, {", ".join(folder.classes)}\n')
+    print('next:')
+    print(f'  python tools/misc/check_dataset.py {args.out}')
+    print(f'  python tools/train.py {args.out} --auto-scale-lr')
+
+
+if __name__ == '__main__':
+    main()
