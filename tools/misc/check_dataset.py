@@ -14,9 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmengine.config import DictAction
 
-import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
 from lite_detr_mmdet.datasets.inspection import inspect_config, read_splits
 from lite_detr_mmdet.datasets.inspection.fixes import fix_splits
 from lite_detr_mmdet.datasets.inspection.sheet import draw_sheet

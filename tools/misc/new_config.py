@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import List
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 from mmengine.config import Config
 
-import lite_detr_mmdet  # noqa: F401  registers the models and fixes what mmengine needs on today's torch
 from lite_detr_mmdet.datasets.formats import FormatError
 from lite_detr_mmdet.datasets.formats.folder import CocoFolder, open_folder
 from lite_detr_mmdet.datasets.inspection.config import read_splits
