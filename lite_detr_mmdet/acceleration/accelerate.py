@@ -9,7 +9,12 @@ from mmcv.cnn.bricks.transformer import FFN, MultiheadAttention
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.detectors import DINO, DeformableDETR
-from mmdet.models.layers import MLP, DeformableDetrTransformerEncoder, DeformableDetrTransformerEncoderLayer
+from mmdet.models.layers import (
+    MLP,
+    DeformableDetrTransformerDecoder,
+    DeformableDetrTransformerEncoder,
+    DeformableDetrTransformerEncoderLayer,
+)
 from mmengine.logging import print_log
 from torch import nn
 
@@ -28,7 +33,7 @@ from .convolutions import (
     is_plain_resnet,
 )
 from .detectors import FastDeformableDETR, FastDINO, FastHead, is_known_dino, is_known_head
-from .encoder import FastEncoder, FastEncoderLayer, FastLiteEncoderLayer, is_plain_layer
+from .encoder import FastDecoder, FastEncoder, FastEncoderLayer, FastLiteEncoder, FastLiteEncoderLayer, is_plain_layer
 from .linears import FastFFN, FastLinear, FastLinearSequence, FastMLP, fusible_steps, is_linear, is_plain_ffn
 from .onednn import NONE, why_not
 from .overlay import Overlay, put_over, take_off
@@ -77,11 +82,18 @@ RULES = (
     ),
     Rule('encoder layers in blocks that stay in the cache', (LiteEncoderLayer,), FastLiteEncoderLayer, is_plain_layer),
     Rule(
-        'reference points of a shape computed once',
-        (DeformableDetrTransformerEncoder, LiteEncoder),
+        'encoder with shared memory, reference points of a shape computed once',
+        (LiteEncoder,),
+        FastLiteEncoder,
+        methods=('forward', 'update_tokens', 'get_encoder_reference_points'),
+    ),
+    Rule(
+        'encoder with shared memory, reference points of a shape computed once',
+        (DeformableDetrTransformerEncoder,),
         FastEncoder,
         methods=('get_encoder_reference_points',),
     ),
+    Rule('decoder with shared memory', (DeformableDetrTransformerDecoder,), FastDecoder, methods=()),
     Rule('last layer of the head alone', (nn.Module,), FastHead, is_known_head, ()),
     Rule(
         'positions and proposals of a shape computed once, boxes of chosen tokens alone',

@@ -1,6 +1,6 @@
 """Overlays of attention."""
 
-from typing import Optional
+from typing import List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,18 @@ from torch import Tensor, nn
 
 from ..ops import key_aware_deform_attn
 from .linears import blocks, packed_linear
-from .onednn import PackedLinear, linear, linear_add, pack_linear
+from .onednn import PackedLinear, block_rows, linear, linear_add, pack_linear
 from .overlay import Derived, Overlay, applies
+from .scratch import scratch
 
 
 def project_heads(
-    layer: nn.Linear, value: Tensor, mask: Optional[Tensor], num_heads: int, dtype: torch.dtype
+    name: str, layer: nn.Linear, value: Tensor, mask: Optional[Tensor], num_heads: int, dtype: torch.dtype
 ) -> Tensor:
     """Project tokens and lay them out with heads outside tokens, as the operator reads them fastest.
 
     Args:
+        name (str): Name of the output among the memory that layers share.
         layer (nn.Linear): The projection.
         value (Tensor): Tokens, (bs, num_value, dim).
         mask (Tensor, optional): True at padded tokens, which become zero, (bs, num_value).
@@ -30,7 +32,8 @@ def project_heads(
     packed = packed_linear(layer, dtype)
     bs, num_value, dim = value.shape
     channels = layer.out_features
-    output = torch.empty(bs, num_heads, num_value, channels // num_heads, dtype=dtype)
+    shape = (bs, num_heads, num_value, channels // num_heads)
+    output = scratch(f'projected {name}', shape, dtype)
     for image in range(bs):
         for start, stop in blocks(num_value, dim + channels):
             rows = linear(value[image, start:stop], packed)
@@ -40,12 +43,44 @@ def project_heads(
     return output.transpose(1, 2)
 
 
+def project_queries(
+    layers: Sequence[nn.Linear], query: Tensor, query_pos: Optional[Tensor], dtype: torch.dtype
+) -> List[Tensor]:
+    """Add positions to queries and project them by each of some layers, in blocks that stay in the cache.
+
+    Args:
+        layers (sequence[nn.Linear]): The projections.
+        query (Tensor): (bs, num_queries, dim).
+        query_pos (Tensor, optional): (1 or bs, num_queries, dim).
+        dtype (torch.dtype): Dtype to compute in.
+
+    Returns:
+        list[Tensor]: (bs, num_queries, out_channels) of each layer.
+    """
+    packed = [packed_linear(layer, dtype) for layer in layers]
+    bs, num_queries, dim = query.shape
+    shapes = [(bs, num_queries, layer.out_features) for layer in layers]
+    if num_queries <= block_rows(2 * dim):
+        query = query if query_pos is None else query + query_pos
+        return [linear(query, item) for item in packed]
+    outputs = [scratch(f'projected query {index}', shape, dtype) for index, shape in enumerate(shapes)]
+    for image in range(bs):
+        positions = None if query_pos is None else query_pos[image if len(query_pos) > 1 else 0]
+        for start, stop in blocks(num_queries, 2 * dim):
+            rows = query[image, start:stop]
+            rows = (rows if positions is None else rows + positions[start:stop]).to(dtype)
+            for output, item in zip(outputs, packed):
+                output[image, start:stop] = linear(rows, item)
+    return outputs
+
+
 class FastDeformableAttention(Overlay):
     """Base of the overlays of deformable attention; a subclass says how to ``sample``."""
 
     def sample(
         self,
         query: Tensor,
+        query_pos: Optional[Tensor],
         value: Tensor,
         key_padding_mask: Optional[Tensor],
         reference_points: Tensor,
@@ -55,7 +90,8 @@ class FastDeformableAttention(Overlay):
         """What the heads gather, before the output projection.
 
         Args:
-            query (Tensor): Queries with their positions, (bs, num_queries, embed_dims).
+            query (Tensor): Queries, (bs, num_queries, embed_dims).
+            query_pos (Tensor, optional): Their positions, shape of ``query``.
             value (Tensor): (bs, num_value, embed_dims).
             key_padding_mask (Tensor, optional): True at padded tokens, (bs, num_value).
             reference_points (Tensor): (bs, num_queries, num_levels, 2 or 4).
@@ -95,25 +131,25 @@ class FastDeformableAttention(Overlay):
             )
         value = query if value is None else value
         identity = query if identity is None else identity
-        query = query if query_pos is None else query + query_pos
-        sampled = self.sample(query, value, key_padding_mask, reference_points, spatial_shapes, level_start_index)
+        sampled = self.sample(
+            query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index
+        )
         return linear_add(sampled, packed_linear(self.output_proj, self.compute_dtype), identity)
 
 
 class FastKeyAwareAttention(FastDeformableAttention):
     """``KeyAwareDeformableAttention`` with packed projections."""
 
-    def sample(self, query, value, key_padding_mask, reference_points, spatial_shapes, level_start_index):
+    def sample(self, query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index):
         dtype, num_heads = self.compute_dtype, self.num_heads
         bs, num_queries, _ = query.shape
-        query = query.to(dtype)
-        offsets = linear(query, packed_linear(self.sampling_offsets, dtype))
+        projected, offsets = project_queries([self.query_proj, self.sampling_offsets], query, query_pos, dtype)
         key = None
         if self.key_proj is not None:
-            key = project_heads(self.key_proj, value, key_padding_mask, num_heads, dtype)
+            key = project_heads('key', self.key_proj, value, key_padding_mask, num_heads, dtype)
         return key_aware_deform_attn(
-            query=linear(query, packed_linear(self.query_proj, dtype)).view(bs, num_queries, num_heads, -1),
-            value=project_heads(self.value_proj, value, key_padding_mask, num_heads, dtype),
+            query=projected.view(bs, num_queries, num_heads, -1),
+            value=project_heads('value', self.value_proj, value, key_padding_mask, num_heads, dtype),
             spatial_shapes=spatial_shapes,
             level_start_index=level_start_index,
             reference_points=reference_points,

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.layers.lite_encoder_layer import TokenParts
 from .attention import FastDeformableAttention
 from .linears import blocks, ffn_rows, is_plain_ffn, packed_linear
 from .onednn import linear_add
 from .overlay import Overlay, ShapeCache, applies, tensor_bytes
+from .scratch import shared_scratch
 
 Part = Tuple[slice, nn.Module, nn.Module]  # tokens, their feed-forward network and the norm after it
 
@@ -40,18 +42,29 @@ def run_layer(
     reference_points: Tensor,
     spatial_shapes: Tensor,
     level_start_index: Tensor,
+    output: Optional[Tensor] = None,
+    **kwargs,
 ) -> Tensor:
     """An encoder layer: attention for all queries, then all that follows in blocks that stay in the cache.
+
+    Args:
+        layer (nn.Module): The layer.
+        parts (sequence[Part]): Which queries go through which feed-forward network and norm.
+        query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index: As of the
+            layer.
+        output (Tensor, optional): Where to write, shape of ``query``. It may be ``query`` itself, or a part of
+            ``value``, both of which have been read by then. Defaults to None, new memory.
 
     Returns:
         Tensor: Updated queries, (bs, num_queries, dim).
     """
     attention, norm, dtype = layer.self_attn, layer.norms[0], layer.compute_dtype
-    with_pos = query if query_pos is None else query + query_pos
-    sampled = attention.sample(with_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index)
-    del with_pos
+    sampled = attention.sample(
+        query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index
+    )
     projection = packed_linear(attention.output_proj, dtype)
-    output = torch.empty_like(query)
+    if output is None:
+        output = torch.empty_like(query)
     for image in range(len(query)):
         for part, ffn, last_norm in parts:
             first, last, _ = part.indices(query.shape[1])
@@ -65,22 +78,11 @@ def run_layer(
 class FastEncoderLayer(Overlay):
     """mmdet's ``DeformableDetrTransformerEncoderLayer``, in blocks of tokens."""
 
-    def forward(
-        self, query: Tensor, query_pos: Optional[Tensor], key_padding_mask: Optional[Tensor], **kwargs
-    ) -> Tensor:
+    def forward(self, query: Tensor, query_pos: Tensor, key_padding_mask: Optional[Tensor], **kwargs) -> Tensor:
         if not applies(self, query):
             return super().forward(query=query, query_pos=query_pos, key_padding_mask=key_padding_mask, **kwargs)
-        return run_layer(
-            self,
-            [(slice(None), self.ffn, self.norms[1])],
-            query,
-            query_pos,
-            query,
-            key_padding_mask,
-            kwargs['reference_points'],
-            kwargs['spatial_shapes'],
-            kwargs['level_start_index'],
-        )
+        parts = [(slice(None), self.ffn, self.norms[1])]
+        return run_layer(self, parts, query, query_pos, query, key_padding_mask, **kwargs)
 
 
 class FastLiteEncoderLayer(Overlay):
@@ -92,42 +94,73 @@ class FastLiteEncoderLayer(Overlay):
         query_pos: Tensor,
         value: Tensor,
         key_padding_mask: Optional[Tensor],
-        parts=None,
+        parts: Optional[TokenParts] = None,
         **kwargs,
     ) -> Tensor:
         if not applies(self, query):
             return super().forward(query, query_pos, value, key_padding_mask, parts=parts, **kwargs)
-        return run_layer(
-            self,
-            self._parts(parts),
-            query,
-            query_pos,
-            value,
-            key_padding_mask,
-            kwargs['reference_points'],
-            kwargs['spatial_shapes'],
-            kwargs['level_start_index'],
-        )
+        return run_layer(self, self.split(parts), query, query_pos, value, key_padding_mask, **kwargs)
 
-    def _parts(self, parts) -> List[Part]:
+    def split(self, parts: Optional[TokenParts]) -> List[Part]:
+        """Which queries go through which feed-forward network."""
         if self.low_level_ffn_channels is None:
             return [(slice(None), self.ffn, self.norms[1])]
         if not self.updates_high_level:
             return [(slice(None), self.low_level_ffn, self.low_level_norm)]
-        low_level = (parts.low, self.low_level_ffn, self.low_level_norm)
-        return [low_level, (parts.high, self.ffn, self.norms[1])]
+        return [(parts.low, self.low_level_ffn, self.low_level_norm), (parts.high, self.ffn, self.norms[1])]
 
 
 class FastEncoder(Overlay):
-    """An encoder that keeps the reference points of the last shapes."""
+    """An encoder whose layers share their memory, and that keeps the reference points of the last shapes."""
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        with shared_scratch():
+            return super().forward(*args, **kwargs)
 
     def get_encoder_reference_points(self, spatial_shapes, valid_ratios: Tensor, device) -> Tensor:
-        if self.training or torch.is_grad_enabled() or valid_ratios.device.type != 'cpu':
-            return super().get_encoder_reference_points(spatial_shapes, valid_ratios, device)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return super().get_encoder_reference_points(spatial_shapes, valid_ratios, device)
+        host = super().get_encoder_reference_points
+        if not applies(self, valid_ratios):
+            return host(spatial_shapes, valid_ratios, device)
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
         key = tuple(map(tuple, shapes)), tuple(valid_ratios.flatten().tolist()), valid_ratios.dtype
         cache = self.__dict__.setdefault('reference_points_cache', ShapeCache())
-        host = super().get_encoder_reference_points
         return cache.get(key, lambda: host(spatial_shapes, valid_ratios, device), lambda x: tensor_bytes([x]))
+
+
+class FastLiteEncoder(FastEncoder):
+    """``LiteEncoder``: layers write their tokens where they belong."""
+
+    def update_tokens(
+        self,
+        index: int,
+        query: Tensor,
+        parts: TokenParts,
+        query_pos: Tensor,
+        reference_points: Tensor,
+        in_place: bool = False,
+        **kwargs,
+    ) -> Tensor:
+        layer = self.layers[index]
+        if not applies(self, query) or not isinstance(layer, FastLiteEncoderLayer):
+            return super().update_tokens(index, query, parts, query_pos, reference_points, in_place, **kwargs)
+        part = self._updated_part(index, parts)
+        tokens = query if in_place else query.clone()
+        run_layer(
+            layer,
+            layer.split(parts),
+            query[:, part],
+            query_pos[:, part],
+            query,
+            reference_points=reference_points[:, part],
+            output=tokens[:, part],
+            **kwargs,
+        )
+        return tokens
+
+
+class FastDecoder(Overlay):
+    """A decoder whose layers share their memory."""
+
+    def forward(self, *args, **kwargs):
+        with shared_scratch():
+            return super().forward(*args, **kwargs)
