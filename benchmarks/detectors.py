@@ -2,86 +2,49 @@
 """Time encoders and whole detectors of several configs in one process, interleaved, and report ratios.
 
     python benchmarks/detectors.py CONFIG [CONFIG...] --shape 800 1333 --repeat 5 --out benchmarks/results/cpu
+    python benchmarks/detectors.py CONFIG [CONFIG...] --accelerate float32 --rt-detr --avx2
     python benchmarks/detectors.py CONFIG [CONFIG...] --device cuda --dtype bfloat16 --batch-size 16 --parts training
 
 Configs are named as for every command: a file, a model of this package, or mmdet::dino/....
 
 Weights are random: time does not depend on them. The first config is the baseline of the ratios. The encoder is timed
 on the inputs that the detector gives it; the detector from a normalised image in memory to boxes; training from there
-through loss, backward and AdamW. On a GPU the peak memory of a call, beyond weights and optimizer state, is reported.
+through loss, backward and AdamW. The peak memory of a call is what torch allocates at once, beyond weights and
+optimizer state.
 """
 
 import argparse
+import os
 import statistics
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import torch
-import torch.nn.functional as F
 from environment import describe_environment, keep_pages
 
 import lite_detr_mmdet  # noqa: F401  before mmdet
 
 # isort: split
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
-from mmengine.structures import InstanceData
+from mmengine.logging import MMLogger
 from records import Record
-from timing import measure_peak_bytes
+from rt_detr import rt_detr_calls
 from torch import Tensor, nn
 
+from lite_detr_mmdet.acceleration import accelerate
+from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch, prediction_error
+from lite_detr_mmdet.timing import measure_peak_bytes, time_interleaved
 from lite_detr_mmdet.utils import existing_config
 
-RT_DETR = 'RT-DETR R50 (transformers)'
-NUM_OBJECTS = 10  # in each image of a training step
-
-
-def build_model(config: str, device: str) -> nn.Module:
-    """Build the detector of a config with random weights and without downloads."""
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.init_cfg = None
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    return model.to(device).eval()
-
-
-def rt_detr_call(inputs: Tensor, autocast: Callable) -> Callable:
-    """A call of RT-DETR with ResNet-50 of the transformers library, random weights and its defaults (300 queries).
-
-    Its levels must halve without remainder, so the image is padded to multiples of 32.
-    """
-    from transformers import RTDetrConfig, RTDetrForObjectDetection
-
-    inputs = F.pad(inputs, (0, -inputs.shape[3] % 32, 0, -inputs.shape[2] % 32))
-    model = RTDetrForObjectDetection(RTDetrConfig(anchor_image_size=None)).to(inputs.device).eval()
-
-    def run() -> None:
-        with torch.inference_mode(), autocast():
-            model(pixel_values=inputs)
-
-    return run
-
-
-def make_batch(batch_size: int, shape: List[int], device: str) -> dict:
-    """Images without padding, their meta data and objects, as the data preprocessor would give them."""
-    height, width = shape
-    meta = dict(img_shape=(height, width), ori_shape=(height, width), batch_input_shape=(height, width))
-    samples = []
-    for _ in range(batch_size):
-        corners = torch.rand(NUM_OBJECTS, 2, 2, device=device).sort(1)[0] * torch.tensor(
-            [width, height], device=device
-        )
-        sample = DetDataSample(metainfo={**meta, 'scale_factor': (1.0, 1.0)})
-        labels = torch.zeros(NUM_OBJECTS, dtype=torch.long, device=device)
-        sample.gt_instances = InstanceData(bboxes=corners.flatten(1), labels=labels)
-        samples.append(sample)
-    return dict(inputs=torch.randn(batch_size, 3, height, width, device=device), data_samples=samples)
+# Limits of the instruction sets of torch, oneDNN, MKL and this package's operators, which they read at start.
+AVX2 = dict(
+    ATEN_CPU_CAPABILITY='avx2',
+    ONEDNN_MAX_CPU_ISA='AVX2',
+    MKL_ENABLE_INSTRUCTIONS='AVX2',
+    LITE_DETR_CPU_CAPABILITY='avx2',
+)
 
 
 def run_mmcv_in_float32() -> None:
@@ -101,66 +64,10 @@ def run_mmcv_in_float32() -> None:
     focal_loss._sigmoid_focal_loss = lambda pred, *args: sigmoid_focal_loss(pred.float(), *args)
 
 
-def time_interleaved(functions: Dict[str, Callable], repeat: int, device: str) -> Dict[str, List[float]]:
-    """Seconds of each function, one call after the other in every round, so that all meet the same noise."""
-    seconds = {name: [] for name in functions}
-    for index in range(repeat + 1):  # the first round warms up
-        for name, function in functions.items():
-            if device != 'cpu':
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            function()
-            if device != 'cpu':
-                torch.cuda.synchronize()
-            if index:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def encoder_call(model: nn.Module, batch: dict, autocast: Callable) -> Callable:
-    """A call of the encoder alone, on the inputs that it gets from ``batch``."""
-    model.eval()
-    with torch.inference_mode(), autocast():
-        features = model.extract_feat(batch['inputs'])
-        encoder_inputs, _ = model.pre_transformer(features, batch['data_samples'])
-
-    def run() -> None:
-        with torch.inference_mode(), autocast():
-            model.forward_encoder(**encoder_inputs)
-
-    return run
-
-
-def detector_call(model: nn.Module, batch: dict, autocast: Callable) -> Callable:
-    """A call of the detector, to boxes."""
-    model.eval()
-
-    def run() -> None:
-        with torch.inference_mode(), autocast():
-            model(**batch, mode='predict')
-
-    return run
-
-
-def training_call(model: nn.Module, batch: dict, autocast: Callable) -> Callable:
-    """One step of training: loss, backward, optimizer. The learning rate is zero: random images teach nothing."""
-    model.train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)
-
-    def run() -> None:
-        with autocast():
-            loss, _ = model.parse_losses(model(**batch, mode='loss'))
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
-
-
 def make_record(args: argparse.Namespace, rows: List[dict]) -> Record:
     """The record of a run with these arguments."""
-    settings = {name: getattr(args, name) for name in ('compile', 'threads') if getattr(args, name)}
+    names = ('accelerate', 'avx2', 'compile', 'threads')
+    settings = {name: getattr(args, name) for name in names if getattr(args, name)}
     return Record(
         benchmark='detectors',
         environment=describe_environment(args.device, *(['transformers'] if args.rt_detr else [])),
@@ -173,14 +80,9 @@ def make_record(args: argparse.Namespace, rows: List[dict]) -> Record:
     )
 
 
-CALLS = dict(encoder=encoder_call, detector=detector_call, training=training_call)
-
-
 def measure_peaks(calls: Dict[str, Callable], device: str) -> Dict[str, Optional[int]]:
-    """Peak bytes of each call on a GPU. Calls for which memory is too small are taken out of ``calls``."""
+    """Peak bytes of each call, beyond what is there before. Calls that do not fit are taken out of ``calls``."""
     peaks = dict.fromkeys(calls)
-    if device == 'cpu':
-        return peaks
     for name, call in list(calls.items()):
         try:
             call()
@@ -188,8 +90,44 @@ def measure_peaks(calls: Dict[str, Callable], device: str) -> Dict[str, Optional
         except torch.cuda.OutOfMemoryError as error:
             print(f'{name} does not fit: {str(error).splitlines()[0]}', file=sys.stderr)
             del calls[name]
-        torch.cuda.empty_cache()
+        if device != 'cpu':
+            torch.cuda.empty_cache()
     return peaks
+
+
+def measure_errors(models: Dict[str, nn.Module], batch: dict) -> Dict[str, Dict[str, float]]:
+    """How far accelerated detectors are from the same ones as they are."""
+    for model in models.values():  # box branches start at zero: no error would show
+        torch.manual_seed(0)
+        for branch in model.bbox_head.reg_branches:
+            nn.init.normal_(branch[-1].weight, std=0.02)
+    return {
+        name: prediction_error(model.eval(), models[name.partition(',')[0]].eval(), batch)
+        for name, model in models.items()
+        if ', accelerated' in name
+    }
+
+
+def limit_to_avx2() -> None:
+    """Start this program again with the limits of ``AVX2``, unless they are set already."""
+    if any(os.environ.get(name) != value for name, value in AVX2.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **AVX2})
+
+
+def build_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
+    """The detectors of the configs, and those that are accelerated for each dtype asked for."""
+    models = {}
+    for config in args.configs:
+        name = Path(config).stem
+        if not args.only_accelerated or config == args.configs[0]:
+            models[name] = build_model(config, args.device)
+        for dtype in args.accelerate or ():
+            label = 'accelerated' if dtype == 'float32' else f'accelerated, {dtype}'
+            models[f'{name}, {label}'] = accelerate(build_model(config, args.device), dtype, verbose=False)
+    if args.compile:
+        for model in models.values():
+            model.encoder.compile(mode=args.compile)
+    return models
 
 
 def write_results(out: str, record: Record) -> None:
@@ -201,6 +139,13 @@ def write_results(out: str, record: Record) -> None:
         peak = '' if row['peak_bytes'] is None else f'{row["peak_bytes"] / 1e9:.2f}'
         times = f'{row["median_s"]:.4f} | {row["min_s"]:.4f}'
         lines.append(f'| {row["config"]} | {row["part"]} | {times} | {speedup} | {peak} |')
+    errors = [(row['config'], row['error']) for row in record.results if row.get('error')]
+    if errors:
+        lines += ['', '| config | largest (mean) error of boxes, px | of scores |', '| --- ' * 3 + '|']
+    for name, error in errors:
+        boxes = f'{error["max_box_error_px"]:.2g} ({error["mean_box_error_px"]:.2g})'
+        scores = f'{error["max_score_error"]:.2g} ({error["mean_score_error"]:.2g})'
+        lines.append(f'| {name} | {boxes} | {scores} |')
     lines += ['', *record.lines()]
     Path(f'{out}.md').write_text('\n'.join(lines) + '\n')
     print('\n'.join(lines))
@@ -220,6 +165,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--compile', choices=['default', 'reduce-overhead'], help='torch.compile of the encoders, in this mode'
     )
+    parser.add_argument(
+        '--accelerate',
+        nargs='+',
+        choices=['float32', 'bfloat16'],
+        help='time accelerated detectors of these dtypes as well, and such forms of RT-DETR',
+    )
+    parser.add_argument(
+        '--only-accelerated', action='store_true', help='time the first config alone as it is, the others accelerated'
+    )
+    parser.add_argument('--avx2', action='store_true', help='restart with all libraries limited to AVX2')
     parser.add_argument('--threads', type=int, help='CPU threads (default: all)')
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
     parser.add_argument('--rt-detr', action='store_true', help='time RT-DETR of the transformers library as well')
@@ -231,24 +186,24 @@ def main() -> None:
     args = parse_args()
     if args.keep_pages:
         keep_pages()
+    if args.avx2:
+        limit_to_avx2()
     if args.threads:
         torch.set_num_threads(args.threads)
     register_all_modules()
+    MMLogger.get_instance('mmengine').setLevel('ERROR')  # not a line for each weight that is initialised
     device_type = args.device.partition(':')[0]
     if args.dtype == 'bfloat16' and device_type == 'cuda':
         run_mmcv_in_float32()
     dtype = None if args.dtype == 'float32' else getattr(torch, args.dtype)
     autocast = partial(torch.autocast, device_type, dtype, enabled=dtype is not None)
     batch = make_batch(args.batch_size, args.shape, args.device)
-    models = {Path(config).stem: build_model(config, args.device) for config in args.configs}
-    if args.compile:
-        for model in models.values():
-            model.encoder.compile(mode=args.compile)
+    models = build_models(args)
     rows = []
     for part in args.parts:
         calls = {name: CALLS[part](model, batch, autocast) for name, model in models.items()}
         if part == 'detector' and args.rt_detr:
-            calls[RT_DETR] = rt_detr_call(batch['inputs'], autocast)
+            calls.update(rt_detr_calls(batch['inputs'], autocast, bool(args.accelerate)))
         peaks = measure_peaks(calls, args.device)
         seconds = time_interleaved(calls, args.repeat, args.device)
         # Of the first config, none if its memory does not suffice.
@@ -266,6 +221,11 @@ def main() -> None:
                     seconds=values,
                 )
             )
+    if 'detector' in args.parts and not args.only_accelerated:
+        errors = measure_errors(models, batch)
+        for row in rows:
+            if row['part'] == 'detector' and row['config'] in errors:
+                row['error'] = errors[row['config']]
     write_results(args.out or 'work_dirs/benchmark_detectors', make_record(args, rows))
 
 

@@ -19,7 +19,8 @@ from typing import Callable, Dict
 import torch
 from environment import describe_environment
 from records import Record
-from timing import measure_seconds
+
+from lite_detr_mmdet.timing import measure_seconds
 
 HERE = Path(__file__).resolve().parent
 THREADS = 128  # of a block, as in gpu_limits.cu

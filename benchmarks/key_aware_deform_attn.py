@@ -26,8 +26,9 @@ from environment import describe_environment, keep_pages
 from floors import floor_seconds
 from forms import FORMS
 from records import Record
-from timing import measure_peak_bytes, measure_seconds
 from torch import Tensor
+
+from lite_detr_mmdet.timing import measure_peak_bytes, measure_seconds
 
 RESULTS = Path(__file__).resolve().parent / 'results'
 # Levels of an 800 x 1333 image at strides 8 to 64.

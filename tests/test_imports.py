@@ -18,6 +18,7 @@ PACKAGE = ROOT / 'lite_detr_mmdet'
 MAY_IMPORT = {
     'version': (set(), set()),
     'threads': (set(), set()),
+    'timing': (set(), {'torch'}),
     'ops': (set(), {'torch'}),
     'models/backbones': (set(), None),
     'models/layers': ({'ops'}, None),

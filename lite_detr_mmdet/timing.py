@@ -1,7 +1,7 @@
-"""Seconds and peak memory of one call, on a CPU or a GPU."""
+"""Seconds and peak memory of calls, on a CPU or a GPU."""
 
 import time
-from typing import Callable
+from typing import Callable, Dict, List
 
 import torch
 
@@ -54,3 +54,25 @@ def measure_peak_bytes(run: Callable[[], object], device: str) -> int:
         current += event.nbytes()
         peak = max(peak, current)
     return peak
+
+
+def time_interleaved(functions: Dict[str, Callable[[], object]], repeat: int, device: str) -> Dict[str, List[float]]:
+    """Seconds of each function, one call after the other in every round, so that all meet the same noise.
+
+    Args:
+        functions (dict[str, Callable[[], object]]): What to time, by name.
+        repeat (int): Timed rounds; one more before them warms up.
+        device (str): 'cpu' or a CUDA device.
+    """
+    seconds: Dict[str, List[float]] = {name: [] for name in functions}
+    for index in range(repeat + 1):
+        for name, function in functions.items():
+            if device != 'cpu':
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            function()
+            if device != 'cpu':
+                torch.cuda.synchronize()
+            if index:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
