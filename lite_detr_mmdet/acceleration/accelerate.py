@@ -18,9 +18,16 @@ from mmdet.models.layers import (
 from mmengine.logging import print_log
 from torch import nn
 
-from ..models.layers import KeyAwareDeformableAttention, LiteEncoder, LiteEncoderLayer
+from ..models.layers import (
+    FusedMultiScaleDeformableAttention,
+    KeyAwareDeformableAttention,
+    LiteEncoder,
+    LiteEncoderLayer,
+    restore_attention,
+    swap_attention,
+)
 from . import memory
-from .attention import FastKeyAwareAttention, FastMultiheadAttention, is_plain_multihead
+from .attention import FastKeyAwareAttention, FastMultiheadAttention, FastMultiScaleAttention, is_plain_multihead
 from .compilation import compile_parts, undo_compile, why_not_compile
 from .convolutions import (
     FastConv2d,
@@ -74,6 +81,11 @@ RULES = (
         'attention by scaled_dot_product_attention', (MultiheadAttention,), FastMultiheadAttention, is_plain_multihead
     ),
     Rule('key-aware attention with packed projections', (KeyAwareDeformableAttention,), FastKeyAwareAttention),
+    Rule(
+        'ordinary deformable attention with packed projections',
+        (FusedMultiScaleDeformableAttention,),
+        FastMultiScaleAttention,
+    ),
     Rule(
         'encoder layers in blocks that stay in the cache',
         (DeformableDetrTransformerEncoderLayer,),
@@ -180,6 +192,7 @@ def _has(model: nn.Module, name: str) -> bool:
 def accelerate(
     model: nn.Module,
     dtype: Union[str, torch.dtype] = 'float32',
+    attention: bool = True,
     compile: bool = False,
     keep_memory: bool = False,
     verbose: bool = True,
@@ -197,6 +210,9 @@ def accelerate(
         model (nn.Module): A detector, or an inferencer of mmdet that holds one.
         dtype (str | torch.dtype): 'float32', or 'bfloat16' for backbone, neck, encoder and decoder layers on a
             processor that has instructions for it. Defaults to 'float32'.
+        attention (bool): Let ordinary deformable attention run on this package's operator, in training and on a GPU
+            too, see :func:`lite_detr_mmdet.models.layers.swap_attention`; results agree to 1e-5. False keeps the
+            training of models with ordinary attention bitwise as it was. Defaults to True.
         compile (bool): Compile backbone, neck, encoder and decoder by inductor with frozen weights instead, at their
             first call (minutes). Weights must not change afterwards. Defaults to False: oneDNN's packed layers need
             no compiler and were faster where we measured, see ``docs/speed.md``.
@@ -219,6 +235,11 @@ def accelerate(
         raise ValueError(f'dtype must be one of {", ".join(map(repr, DTYPES))}, got {dtype!r}')
     report = AccelerationReport()
     restore(model)
+    if attention:
+        model.__dict__['swapped_attention'] = swap_attention(model)
+        if model.swapped_attention:
+            what = "ordinary deformable attention on this package's operator"
+            report.changed[what] = len(model.swapped_attention)
     pack(model, DTYPES.get(dtype, dtype), report)
     if compile:
         reason = why_not_compile()
@@ -250,6 +271,8 @@ def restore(model: nn.Module) -> nn.Module:
     for module in model.modules():
         take_off(module)
         module.__dict__.pop('owns_input', None)
+    for name in model.__dict__.pop('swapped_attention', ()):
+        restore_attention(model.get_submodule(name))
     if 'acceleration_report' in model.__dict__:
         undo_compile(model)
         del model.__dict__['acceleration_report']

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import key_aware_deform_attn
+from ..ops import key_aware_deform_attn, multi_scale_deform_attn
 from .linears import blocks, packed_linear
 from .onednn import PackedLinear, block_rows, linear, linear_add, pack_linear
 from .overlay import Derived, Overlay, applies
@@ -130,6 +130,7 @@ class FastDeformableAttention(Overlay):
                 **kwargs,
             )
         value = query if value is None else value
+        identity = kwargs.get('residual') if identity is None else identity  # its former name
         identity = query if identity is None else identity
         sampled = self.sample(
             query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index
@@ -155,6 +156,25 @@ class FastKeyAwareAttention(FastDeformableAttention):
             reference_points=reference_points,
             sampling_offsets=offsets.view(bs, num_queries, num_heads, -1, self.num_points, 2),
             key=key,
+            backend=self.backend,
+        )
+
+
+class FastMultiScaleAttention(FastDeformableAttention):
+    """``FusedMultiScaleDeformableAttention`` with packed projections."""
+
+    def sample(self, query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index):
+        dtype, num_heads = self.compute_dtype, self.num_heads
+        layers = [self.sampling_offsets, self.attention_weights]
+        offsets, weights = project_queries(layers, query, query_pos, dtype)
+        samples = (*query.shape[:2], num_heads, self.num_levels, self.num_points)
+        return multi_scale_deform_attn(
+            value=project_heads('value', self.value_proj, value, key_padding_mask, num_heads, dtype),
+            spatial_shapes=spatial_shapes,
+            level_start_index=level_start_index,
+            reference_points=reference_points,
+            sampling_offsets=offsets.view(*samples, 2),
+            attention_weights=weights.view(*samples).flatten(3).softmax(-1).view(samples),
             backend=self.backend,
         )
 

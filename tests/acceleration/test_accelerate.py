@@ -110,7 +110,13 @@ def test_stock_hosts(inputs, path):
     model.eval()
     data = inputs(model)
     expected = outputs(model, data)
+    classes = [type(module) for module in model.modules()]
     assert_equal(outputs(lite_detr_mmdet.accelerate(model, verbose=False), data), expected)
+    assert any('this package' in what for what in model.acceleration_report.changed)
+    assert [type(module) for module in restore(model).modules()] == classes
+    lite_detr_mmdet.accelerate(model, attention=False, verbose=False)
+    assert not any('deformable attention' in what for what in model.acceleration_report.changed)
+    assert_equal(outputs(model, data), expected)
 
 
 def test_shapes_may_change(make_model, inputs):
