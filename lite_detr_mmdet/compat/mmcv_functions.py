@@ -10,6 +10,8 @@ from typing import Callable, Optional, Tuple
 import torch
 from torch import Tensor
 
+from ..ops import multi_scale_deform_attn
+
 __all__ = [
     'get_compiler_version',
     'get_compiling_cuda_version',
@@ -141,11 +143,12 @@ def sigmoid_focal_loss_backward(
         grad_input.copy_(torch.autograd.grad(loss.sum(), leaf)[0])
 
 
-def ms_deform_attn(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """Multi-scale deformable attention in plain PyTorch, as mmcv computes it on CPUs."""
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-
-    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+def ms_deform_attn(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """This package's multi-scale deformable attention with mmcv's arguments: fused where it is compiled."""
+    bs, num_queries, _, num_levels, num_points, _ = locations.shape
+    # Offsets are in halves of the box, shared out over the points: these boxes make them locations.
+    box = locations.new_tensor([0, 0, 2 * num_points, 2 * num_points]).expand(bs, num_queries, num_levels, 4)
+    return multi_scale_deform_attn(value, shapes, starts, box, locations, weights)
 
 
 def ms_deform_attn_forward(
@@ -170,7 +173,9 @@ def ms_deform_attn_forward(
         Tensor: (bs, num_queries, num_heads * head_dim).
     """
     with torch.no_grad():
-        return ms_deform_attn(value, value_spatial_shapes, sampling_locations, attention_weights)
+        return ms_deform_attn(
+            value, value_spatial_shapes, value_level_start_index, sampling_locations, attention_weights
+        )
 
 
 def ms_deform_attn_backward(
@@ -188,7 +193,7 @@ def ms_deform_attn_backward(
     """Write the gradients of :func:`ms_deform_attn_forward` into the three tensors ``grad_*``."""
     inputs = [tensor.detach().requires_grad_() for tensor in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
-        output = ms_deform_attn(inputs[0], value_spatial_shapes, *inputs[1:])
+        output = ms_deform_attn(inputs[0], value_spatial_shapes, value_level_start_index, *inputs[1:])
         gradients: Tuple[Tensor, ...] = torch.autograd.grad(output, inputs, grad_output)
     for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), gradients):
         target.copy_(gradient)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from lite_detr_mmdet import list_models
@@ -11,12 +12,18 @@ from lite_detr_mmdet import list_models
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+def load_script(name: str):
+    """A script of ``tools`` as a module."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / 'tools' / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def quickstart(monkeypatch, tmp_path):
     """The script as a module in an empty folder, with the steps recorded instead of run."""
-    spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'tools' / 'quickstart.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script('quickstart.py')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['quickstart.py'])
     module.steps = []
@@ -47,6 +54,7 @@ def quickstart(monkeypatch, tmp_path):
         return 60.0
 
     monkeypatch.setattr(module, 'run', run)
+    monkeypatch.setattr(module, 'draw_ground_truth', lambda data_root, file: module.steps.append(('draw', file)))
     return module
 
 
@@ -55,12 +63,14 @@ def test_steps_and_summary(quickstart, capsys, tmp_path):
     scripts = [step[0] for step in quickstart.steps]
     assert scripts == [
         'tools/dataset_converters/generate_shapes.py',
+        'draw',
         'tools/train.py',
         'tools/test.py',
         'demo/image_demo.py',
     ]
-    assert quickstart.LITE in quickstart.steps[1] and '--resume' in quickstart.steps[1]
-    assert quickstart.steps[2][2].endswith('epoch_8.pth') and quickstart.steps[3][4] == quickstart.steps[2][2]
+    _, _, train, test, demo = quickstart.steps
+    assert quickstart.LITE in train and '--resume' in train
+    assert test[2].endswith('epoch_8.pth') and demo[4] == test[2]
     assert {path.name for path in tmp_path.iterdir()} == {'data', 'work_dirs'}
     output = capsys.readouterr().out
     assert 'trained in 1.0 minutes' in output and 'mAP     0.600' in output  # of the newest evaluation
@@ -70,19 +80,30 @@ def test_steps_and_summary(quickstart, capsys, tmp_path):
 def test_baseline(quickstart, monkeypatch):
     monkeypatch.setattr('sys.argv', ['quickstart.py', '--baseline'])
     quickstart.main()
-    assert quickstart.BASELINE in quickstart.steps[1]
+    assert quickstart.BASELINE in quickstart.steps[2]
 
 
 def test_fails_below_the_wanted_map(quickstart):
     quickstart.map_of_test = 0.3
-    with pytest.raises(SystemExit, match=r'mAP 0\.300 is below 0\.5'):
+    with pytest.raises(SystemExit, match=r'mAP 0\.300 is below 0\.6'):
         quickstart.main()
 
 
+def test_first_picture_shows_boxes(tmp_path):
+    module = load_script('quickstart.py')
+    generate = load_script('dataset_converters/generate_shapes.py')
+    settings = dict(max_objects=3, shares=(0, 0, 1))
+    generate.generate_split(tmp_path / 'shapes', 'val', num_images=9, size=128, jobs=1, seed=0, **settings)
+    module.draw_ground_truth(tmp_path / 'shapes', tmp_path / 'new' / 'picture.png')
+    picture = cv2.imread(str(tmp_path / 'new' / 'picture.png'))
+    assert picture.shape == (2 * 256, 4 * 256, 3)
+    for row, column in ((0, 0), (1, 3)):
+        tile = picture[256 * row : 256 * (row + 1), 256 * column : 256 * (column + 1)]
+        assert any((tile == color).all(-1).sum() > 300 for color in module.COLORS)
+
+
 def test_step_that_fails_stops_it():
-    spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'tools' / 'quickstart.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script('quickstart.py')
     with pytest.raises(module.subprocess.CalledProcessError):
         module.run('tools/dataset_converters/generate_shapes.py', '--no-such-option')
     assert {module.LITE, module.BASELINE} <= set(list_models())
