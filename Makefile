@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-slow lint format environment kernels sanitize cuda-build release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize cuda-build release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -36,12 +36,18 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow tests
 
+# At most three minutes on two cores, for every save. Left out: slow tests, and those that run tools in processes of
+# their own, install packages, compile kernels for the emulator, or train a step of every config; pytest says how many.
+test-fast: $(STAMP)
+	$(PYTEST) -m 'not slow and not process' tests
+
 environment: $(STAMP)
 
 lint: $(STAMP)
 	$(PY) -m pip install -q -r requirements/dev.txt -c requirements/constraints.txt
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	$(PY) -m codespell_lib
 	$(if $(SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(SOURCES))
 

@@ -5,7 +5,7 @@ from typing import Optional, Union
 
 from mmdet.apis import DetInferencer
 from mmdet.utils import ConfigType
-from torch import nn
+from mmengine.model import BaseModel
 
 from ..checkpoint import cached_weights
 from ..zoo import get_config
@@ -51,11 +51,13 @@ class Detector(DetInferencer):
             cfg = inference_config(path, meta)
         else:
             cfg = get_config(model)
-            path = find_weights(str(model), True if weights is None else weights)
+            found = find_weights(str(model), True if weights is None else weights)
+            assert found is not None  # None is for pretrained=False alone
+            path = found
             set_num_classes(cfg, None, read_weights(path)[0])
         super().__init__(model=cfg, weights=str(path), device=device, **kwargs)
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: ConfigType) -> None:
+    def _load_weights_to_model(self, model: BaseModel, checkpoint: dict, cfg: ConfigType) -> None:
         super()._load_weights_to_model(model, checkpoint, cfg)
         # Without names in the weights the parent takes COCO's, whatever the config says.
         model.dataset_meta['classes'] = find_dataset_meta(cfg, checkpoint.get('meta', {}))['classes']

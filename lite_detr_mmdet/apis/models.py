@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger, print_log
+from mmengine.model import BaseModule
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -153,7 +154,7 @@ def get_model(
     return model.to(get_device() if device is None else device).eval()
 
 
-def _initialise(model: nn.Module) -> None:
+def _initialise(model: BaseModule) -> None:
     """Initialise a model without the paragraph that mmengine logs for each weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level

@@ -162,7 +162,7 @@ def digest_log(path: Path) -> Dict[str, Union[int, float, str, dict]]:
     """
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     training = [line for line in lines if 'loss' in line]
-    digest = dict(log_sha256=file_sha256(path))
+    digest: Dict[str, Union[int, float, str, dict]] = dict(log_sha256=file_sha256(path))
     if training:
         times = sorted(line['time'] for line in training if 'time' in line)
         digest.update(epochs=training[-1].get('epoch'), iterations=training[-1].get('step', training[-1].get('iter')))

@@ -96,7 +96,7 @@ def _candidates() -> List[Tuple[str, str, ConfigDict, int]]:
 
 def _value(model: dict, key: str) -> Any:
     """Value of a dotted key, as a list where it is a sequence."""
-    value = model
+    value: Any = model
     for name in key.split('.'):
         value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
     if value is MISSING:

@@ -78,7 +78,11 @@ def official_to_mmdet(
     num_rows = state_dict['class_embed.0.weight'].shape[0]
     rows = rows_of_labels(num_rows, num_classes, category_ids)
     rules = key_rules(layout)
-    converted, mapped, dropped, unknown = {}, {}, {}, []
+    converted: Dict[str, Tensor] = {}
+    mapped: Dict[str, str] = {}
+    dropped: Dict[str, str] = {}
+    unknown: List[str] = []
+    new_name: Optional[str]
     for name, tensor in state_dict.items():
         reason = _reason_to_drop(name, tensor, state_dict)
         if reason is not None:
@@ -147,7 +151,11 @@ def mmdet_to_official(
         num_rows = 91 if num_classes == 80 else num_classes
     rows = rows_of_labels(num_rows, num_classes, category_ids)
     rules = [(mmdet, official) for official, mmdet in key_rules(layout)]
-    converted, mapped, dropped, unknown = {}, {}, {}, []
+    converted: Dict[str, Tensor] = {}
+    mapped: Dict[str, str] = {}
+    dropped: Dict[str, str] = {}
+    unknown: List[str] = []
+    new_name: Optional[str]
     for name, tensor in state_dict.items():
         if name.endswith('num_batches_tracked'):
             dropped[name] = 'the authors freeze their norms, which count no batches'

@@ -121,7 +121,12 @@ def key_aware_deform_attn_flop_jit(inputs: List[Any], outputs: List[Any]) -> int
     Returns:
         int: Multiply-adds.
     """
+<<<<<<< HEAD
     query, _, spatial_shapes, _, _, sampling_offsets, key = [_shape_of(value) for value in inputs[:7]]
+=======
+    shapes: List[Any] = [_shape_of(value) for value in inputs[:7]]  # the key's alone may be None
+    query, _, key, spatial_shapes, _, _, sampling_offsets = shapes
+>>>>>>> fa56905 (Check types of operators, zoo, converters and apis in make lint; a fast part of the tests)
     return count_forward_macs(query, _num_samples(spatial_shapes, sampling_offsets), key is not None)
 
 

@@ -1,6 +1,10 @@
 """The operators in plain PyTorch: the definitions that every kernel is tested against."""
 
+<<<<<<< HEAD
 from typing import List, Optional, Tuple
+=======
+from typing import List, Optional, Union
+>>>>>>> fa56905 (Check types of operators, zoo, converters and apis in make lint; a fast part of the tests)
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +33,7 @@ def get_sampling_points(
     reference = reference_points[:, :, None, level, None]
     offsets = sampling_offsets[:, :, :, level if sampling_offsets.shape[3] > 1 else 0]
     size = torch.tensor([width, height], dtype=offsets.dtype, device=offsets.device)
-    scale = 1.0
+    scale: Union[float, Tensor] = 1.0
     if reference.shape[-1] == 4:  # offsets in units of half the box, shared out over the points
         scale = reference[..., 2:] * size * (0.5 / offsets.shape[3])
     points = reference[..., :2] * size - 0.5 + offsets * scale
