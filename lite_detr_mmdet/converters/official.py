@@ -190,8 +190,9 @@ def _untied_branches(state_dict: StateDict, layout: Layout) -> List[str]:
     different = []
     for name, tensor in state_dict.items():
         match = re.match(r'(bbox_head\.(?:cls|reg)_branches)\.(\d+)\.(.+)', name)
-        of_later_layer = match and 0 < int(match[2]) < layout.num_decoder_layers
-        if of_later_layer and not tensor.equal(state_dict[f'{match[1]}.0.{match[3]}']):
+        if not match or not 0 < int(match[2]) < layout.num_decoder_layers:
+            continue
+        if not tensor.equal(state_dict[f'{match[1]}.0.{match[3]}']):
             different.append(name)
     return different
 

@@ -73,7 +73,7 @@ def test_resume_from_a_named_checkpoint_with_nothing_left_to_do(trained, run_too
     'arguments, message',
     [
         (['no-such.py'], "'no-such.py' is not a config file that exists"),
-        (['lite_detr_mmdet::lite_dino/no-such.py'], 'lite_dino/no-such.py is not a config of lite_detr_mmdet'),
+        (['lite_detr_mmdet::lite_dino/no-such.py'], "no-such.py' is not a config of lite_detr_mmdet"),
         (
             ['CONFIG', '--resume', 'no-such.pth'],
             "must be a checkpoint file that exists or an address, got 'no-such.pth'",
