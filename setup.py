@@ -135,7 +135,6 @@ def get_ops_extension():
     # GCC's note on the calling convention of wide vectors concerns functions that are all inlined.
     cxx_flags = ['-O0', '-g'] if debug else ['-O3', '-g0', '-DNDEBUG']
     cxx_flags += ['-Wno-psabi', '-Wno-maybe-uninitialized'] if platform.system() == 'Linux' else []
-    link_flags = []
     if 'ATen parallel backend: OpenMP' in torch.__config__.parallel_info() and platform.system() == 'Linux':
         # at::parallel_for is a template with an OpenMP pragma. Its runtime must be the one that torch has loaded, so
         # the library is not linked: a second one would keep a second set of threads.
@@ -146,14 +145,10 @@ def get_ops_extension():
         extension = CUDAExtension(
             EXTENSION_NAME,
             sources,
-            define_macros=[('LITE_DETR_WITH_CUDA', None)],
             extra_compile_args={'cxx': cxx_flags, 'nvcc': nvcc_flags},
-            extra_link_args=link_flags,
         )
     else:
-        extension = CppExtension(
-            EXTENSION_NAME, sources, extra_compile_args={'cxx': cxx_flags}, extra_link_args=link_flags
-        )
+        extension = CppExtension(EXTENSION_NAME, sources, extra_compile_args={'cxx': cxx_flags})
     extension.include_dirs.insert(0, os.path.join(ROOT, 'csrc'))
     # The library registers operators and holds no Python module: one less dependency on a Python version.
     extension.libraries = [library for library in extension.libraries if library != 'torch_python']

@@ -174,6 +174,8 @@ def test_editable_install_links_configs(tmp_path):
     code = f"""
 import lite_detr_mmdet
 from mmengine.config import Config
+
+pytestmark = pytest.mark.process
 assert lite_detr_mmdet.__file__ == {str(sources / 'lite_detr_mmdet' / '__init__.py')!r}, lite_detr_mmdet.__file__
 print(Config.fromfile({str(config)!r}).model.num_queries)
 """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .backbone_keys import PREFIX, backbone_to_mmdet, backbone_to_official
-from .class_rows import rows_of_labels, select_rows, spread_rows
+from .class_rows import COCO_CATEGORY_IDS, COCO_ROWS, rows_of_labels, select_rows, spread_rows
 from .key_rules import key_rules, translate
 from .layout import Layout, mmdet_layout, official_layout
 
@@ -148,7 +148,7 @@ def mmdet_to_official(
         )
     num_classes = state_dict['bbox_head.cls_branches.0.weight'].shape[0]
     if num_rows is None:
-        num_rows = 91 if num_classes == 80 else num_classes
+        num_rows = COCO_ROWS if num_classes == len(COCO_CATEGORY_IDS) else num_classes
     rows = rows_of_labels(num_rows, num_classes, category_ids)
     rules = [(mmdet, official) for official, mmdet in key_rules(layout)]
     converted: Dict[str, Tensor] = {}

@@ -7,7 +7,7 @@ output's gradient (and the query) for the locations and the weights, and the sca
 """
 
 from math import prod
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
@@ -105,7 +105,7 @@ def _msda_backward_flops(
     return 2 * count_msda_backward_macs(grad_shape, _num_samples(shapes_shape, offsets_shape))
 
 
-def _shape_of(value: Any) -> Optional[List[int]]:
+def _shape_of(value: Any) -> Any:
     """Shape of a value in a traced graph; None for an absent optional tensor."""
     value_type = value.type()
     return value_type.sizes() if isinstance(value_type, torch._C.TensorType) else None
@@ -121,12 +121,7 @@ def key_aware_deform_attn_flop_jit(inputs: List[Any], outputs: List[Any]) -> int
     Returns:
         int: Multiply-adds.
     """
-<<<<<<< HEAD
     query, _, spatial_shapes, _, _, sampling_offsets, key = [_shape_of(value) for value in inputs[:7]]
-=======
-    shapes: List[Any] = [_shape_of(value) for value in inputs[:7]]  # the key's alone may be None
-    query, _, key, spatial_shapes, _, _, sampling_offsets = shapes
->>>>>>> fa56905 (Check types of operators, zoo, converters and apis in make lint; a fast part of the tests)
     return count_forward_macs(query, _num_samples(spatial_shapes, sampling_offsets), key is not None)
 
 

@@ -1,6 +1,6 @@
 """The public operators."""
 
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from .checks import check_is_tensor, check_key_aware_deform_attn, check_multi_sc
 from .reference import key_aware_deform_attn_reference, multi_scale_deform_attn_reference
 
 
-def cast_for_autocast(*tensors: Optional[Tensor]) -> Tuple[Optional[Tensor], ...]:
+def cast_for_autocast(first: Tensor, *others: Optional[Tensor]) -> Tuple[Any, ...]:
     """Tensors in the dtype of autocast, where it is on for their device; float64 stays, as in torch's own rules."""
-    device_type = tensors[0].device.type
+    tensors = (first, *others)
+    device_type = first.device.type
     if device_type == 'meta' or not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)

@@ -1,10 +1,6 @@
 """The operators in plain PyTorch: the definitions that every kernel is tested against."""
 
-<<<<<<< HEAD
-from typing import List, Optional, Tuple
-=======
-from typing import List, Optional, Union
->>>>>>> fa56905 (Check types of operators, zoo, converters and apis in make lint; a fast part of the tests)
+from typing import Any, List, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +75,7 @@ def gather_level(value: Tensor, points: Tensor, height: int, width: int) -> Tens
     rows = value.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_value)
     points = points.transpose(1, 2).flatten(0, 1)  # (bs * num_heads, num_queries, num_points, 2)
     first = points.detach().floor()
-    sampled = 0
+    sampled: Any = 0
     for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
         pixel = first + first.new_tensor(corner)
         x, y = pixel.long().unbind(-1)

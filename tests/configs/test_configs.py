@@ -109,6 +109,7 @@ def test_name_says_what_is_built(file):
     assert cfg.param_scheduler[-1].end == epochs
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('file', FILES)
 def test_trains_a_step_and_predicts(file, tiny_config, batch):
     model = MODELS.build(tiny_config(file).model)

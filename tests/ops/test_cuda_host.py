@@ -19,7 +19,10 @@ sys.path.append(str(Path(__file__).resolve().parent / 'cuda_host'))
 import host_kernels
 from host_kernels import Case
 
-pytestmark = pytest.mark.skipif(host_kernels.find_compiler() is None, reason='no C++ compiler (g++ or clang++)')
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(host_kernels.find_compiler() is None, reason='no C++ compiler (g++ or clang++)'),
+]
 
 GRADIENTS = ('query', 'value', 'key', 'reference_points', 'sampling_offsets')
 # Bound of the relative L2 error by the dtype of the result.

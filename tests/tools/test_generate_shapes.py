@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+pytestmark = pytest.mark.process
+
 SCRIPT = 'tools/dataset_converters/generate_shapes.py'
 ROOT = Path(__file__).resolve().parent.parent.parent
 

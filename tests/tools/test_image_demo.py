@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope='module')
 def saved_config(trained):

@@ -16,9 +16,12 @@ from helpers.environments import build_wheel, make_environment, run
 
 from lite_detr_mmdet import __version__
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec('mim') is None, reason='openmim is not installed (requirements/mim.txt)'
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        importlib.util.find_spec('mim') is None, reason='openmim is not installed (requirements/mim.txt)'
+    ),
+]
 takes_a_minute = pytest.mark.skipif(
     os.environ.get('LITE_DETR_RELEASE_TESTS') != '1', reason='takes a minute: LITE_DETR_RELEASE_TESTS=1 runs it'
 )

@@ -5,6 +5,8 @@ import torch
 
 import lite_detr_mmdet
 
+pytestmark = pytest.mark.process
+
 SCRIPT = 'tools/model_converters/publish_model.py'
 
 

@@ -6,6 +6,8 @@ import pickle
 import cv2
 import pytest
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope='module')
 def tested(trained, run_tool, config, tiny_options, tmp_path_factory):

@@ -12,6 +12,8 @@ from mmengine.config import Config
 
 import lite_detr_mmdet  # noqa: F401  lets torch load the Runner's checkpoints
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
