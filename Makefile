@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize cuda-build release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize fuzz-op cuda-build release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -64,6 +64,10 @@ kernels: $(STAMP)
 # Run the CPU operator's tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(STAMP)
 	PY=$(PY) .dev_scripts/sanitize_cpu_op.sh
+
+# Compare 10,000 random calls of the operator, forward and backward, with an independent form in numpy.
+fuzz-op: $(STAMP)
+	$(PY) .dev_scripts/fuzz_op.py --calls $(or $(CALLS),10000)
 
 # Build the whole extension with a CUDA torch, which needs nvcc but no GPU, in a folder of its own.
 cuda-build:

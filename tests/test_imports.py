@@ -29,12 +29,12 @@ MAY_IMPORT = {
     'checkpoint': (set(), None),
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),
     'datasets': (set(), None),
-    'engine': ({'models/layers'}, None),
+    'engine': ({'datasets', 'models/layers'}, None),
     'pretrained': (set(), None),
-    'utils': ({'checkpoint', 'compat', 'zoo'}, None),
+    'utils': ({'checkpoint', 'compat', 'datasets', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
     'acceleration': ({'ops', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
-    'apis': ({'acceleration', 'checkpoint', 'compat', 'utils', 'zoo'}, None),
+    'apis': ({'acceleration', 'checkpoint', 'compat', 'datasets', 'utils', 'zoo'}, None),
     'export': ({'apis', 'checkpoint', 'models/layers', 'models/detectors', 'ops', 'zoo'}, None),
 }
 

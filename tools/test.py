@@ -9,6 +9,8 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
+from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError
+from lite_detr_mmdet.datasets.checks import DatasetError
 from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 
@@ -36,7 +38,10 @@ def main() -> None:
     runner = build_runner(cfg)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
+    try:
+        runner.test()
+    except (CheckpointError, DatasetError, DownloadError) as error:
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -8,7 +8,9 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 # isort: split
 from mmengine.config import Config
 
+from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError
 from lite_detr_mmdet.compat import has_accelerator
+from lite_detr_mmdet.datasets.checks import DatasetError
 from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 
@@ -23,6 +25,9 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         type=lambda name: name if name == 'auto' else existing_checkpoint(name),
         help='checkpoint to resume from; without a value, the latest one of the work dir',
+    )
+    parser.add_argument(
+        '--skip-broken', action='store_true', help='skip and count training images that cannot be used'
     )
     add_launch_arguments(parser)
     args = parser.parse_args()
@@ -53,7 +58,10 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_training_arguments(cfg, args)
-    build_runner(cfg).train()
+    try:
+        build_runner(cfg, args.skip_broken).train()
+    except (CheckpointError, DatasetError, DownloadError) as error:
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -1,16 +1,41 @@
 """Detection in one line."""
 
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Callable, Optional, Union
 
+import numpy as np
 from mmdet.apis import DetInferencer
 from mmdet.utils import ConfigType
 from mmengine.model import BaseModel
 
 from ..checkpoint import cached_weights
+from ..datasets.checks import DatasetError, check_image
 from ..zoo import get_config
 from .embedded_config import inference_config
 from .models import find_dataset_meta, find_weights, read_weights, set_num_classes
+
+
+class NamedPipeline:
+    """A pipeline whose errors name the image.
+
+    Args:
+        pipeline (Compose): The pipeline.
+    """
+
+    def __init__(self, pipeline: Callable) -> None:
+        self.pipeline = pipeline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__['pipeline'], name)
+
+    def __call__(self, image: Any) -> dict:
+        try:
+            return self.pipeline(image)
+        except FileNotFoundError:
+            raise  # names it
+        except Exception as error:  # whatever a transform raises
+            name = image if isinstance(image, str) else f'an image of the shape {np.shape(image)}'
+            raise DatasetError(f'{name} cannot be used as an image: {type(error).__name__}: {error}') from error
 
 
 class Detector(DetInferencer):
@@ -56,6 +81,18 @@ class Detector(DetInferencer):
             path = found
             set_num_classes(cfg, None, read_weights(path)[0])
         super().__init__(model=cfg, weights=str(path), device=device, **kwargs)
+
+    def _inputs_to_list(self, inputs: Any) -> list:
+        """Images as a list, after a look at those that are arrays."""
+        images = super()._inputs_to_list(inputs)
+        for index, image in enumerate(images):
+            if isinstance(image, np.ndarray):
+                check_image(image, f'inputs[{index}]' if len(images) > 1 else 'inputs')
+        return images
+
+    def _init_pipeline(self, cfg: ConfigType) -> Callable:
+        """Test pipeline whose errors name the image."""
+        return NamedPipeline(super()._init_pipeline(cfg))
 
     def _load_weights_to_model(self, model: BaseModel, checkpoint: dict, cfg: ConfigType) -> None:
         super()._load_weights_to_model(model, checkpoint, cfg)

@@ -117,6 +117,8 @@ class _ZipReader:
                 raise Fault(f'it holds {info.filename!r} twice')
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
                 raise Fault('it is a packed archive, which torch does not write')
+            if not 0 <= info.header_offset < size:
+                raise Fault('it is damaged: its table points outside of it')
             self.entries[info.filename] = info
         if sum(info.file_size for info in self.entries.values()) > size:
             raise Fault('its parts claim to be larger than the file')

@@ -1,15 +1,19 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: arguments, reading the config, building the runner."""
 
 import argparse
+import functools
 import os
 from pathlib import Path
+from typing import Callable, Union
 
 from mmdet.registry import RUNNERS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ..compat import cpu_model_wrapper_cfg
+from ..datasets.checks import CheckedSamples, check_class_names, explain_failed_build, leaf_datasets
 from ..zoo import ConfigNotFoundError, find_config
 
 
@@ -66,7 +70,34 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config asks for."""
+def build_runner(cfg: Config, skip_broken: bool = False) -> Runner:
+    """Build the runner that the config asks for; its data sets are checked when it builds them.
+
+    Args:
+        cfg (Config): The config.
+        skip_broken (bool): Whether training skips, and counts, images that cannot be used. Defaults to False.
+    """
     setup_cache_size_limit_of_dynamo()
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.build_dataloader = _checked(runner.build_dataloader, skip_broken)
+    return runner
+
+
+def _checked(build: Callable, skip_broken: bool) -> Callable:
+    """Building a dataloader whose data set is checked, and names the file of a sample that fails."""
+
+    @functools.wraps(build)
+    def build_dataloader(dataloader: Union[DataLoader, dict], *args, **kwargs) -> DataLoader:
+        try:
+            built = build(dataloader, *args, **kwargs)
+        except Exception as error:  # of whatever is in the files, which the error does not name
+            if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
+                raise explain_failed_build(dataloader['dataset'], error) from error
+            raise
+        check_class_names(built.dataset)
+        for leaf in leaf_datasets(built.dataset):
+            if hasattr(leaf, 'prepare_data') and hasattr(leaf, 'get_data_info'):
+                leaf.prepare_data = CheckedSamples(leaf, skip_broken)
+        return built
+
+    return build_dataloader

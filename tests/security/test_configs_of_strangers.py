@@ -1,0 +1,220 @@
+"""A config that comes with a checkpoint is data: whoever reads it, nothing in it runs or is imported."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader, Runner
+
+import lite_detr_mmdet
+from lite_detr_mmdet.apis.publish import publish_model
+from lite_detr_mmdet.checkpoint import (
+    CheckpointError,
+    ConfigTextError,
+    config_from_json,
+    config_to_json,
+    load_checkpoint_file,
+    parse_config_text,
+)
+
+
+def code(marker) -> list:
+    """Texts that leave a file behind if they are executed."""
+    call = f"__import__('os').system('touch {marker}')"
+    return [
+        f'{call}\n',
+        f'model = dict(type={call})\n',
+        f'import os\nos.system("touch {marker}")\n',
+        f'a = 1\nb = [{call} for _ in (1,)]\n',
+        f"a = f'{{{call}}}'\n",
+        f'a = (lambda: {call})()\n',
+        f'def f(x={call}): pass\n',
+        f'class A: x = {call}\n',
+        f'a = dict(**{{"b": {call}}})\n',
+        f'a = eval("{call!s}")\n',
+        f'a = 1 if {call} else 2\n',
+        f'a: {call} = 1\n',
+        f'with open("{marker}", "w"): pass\n',
+    ]
+
+
+@pytest.mark.parametrize('place, index', [*(('cfg', index) for index in range(13)), ('message_hub', 0)])
+def test_code_in_the_config_does_not_run(checkpoint, tmp_path, place, index):
+    marker = tmp_path / 'ran'
+    content = load_checkpoint_file(checkpoint)
+    text = code(marker)[index] + content['meta']['cfg']
+    if place == 'cfg':
+        content['meta']['cfg'] = text
+    else:  # which mmdet's inferencer prefers
+        content['message_hub'] = dict(runtime_info=dict(cfg=text), log_scalars={}, resumed_keys={})
+    path = tmp_path / 'evil.pth'
+    torch.save(content, path)
+    if place == 'cfg':
+        with pytest.raises(CheckpointError, match=r'evil\.pth is refused: the config that it holds .* line \d+ '):
+            lite_detr_mmdet.Detector(weights=path, device='cpu')
+        with pytest.raises(CheckpointError, match=r'evil\.pth is refused: the config that it holds .* line \d+ '):
+            publish_model(path, tmp_path / 'zoo')
+    else:
+        lite_detr_mmdet.Detector(weights=path, device='cpu')
+        publish_model(path, tmp_path / 'zoo')
+    CheckpointLoader.load_checkpoint(str(path))  # weights to start from: they are used, their config is left out
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'subprocess.Popen',
+        'os.system',
+        'builtins.exec',
+        'mmengine.fileio.load',
+        'mmengine.load',
+        'mmdet.apis.init_detector',
+        'lite_detr_mmdet.models.LiteDINO',
+        'torch.load',
+        'KnowledgeDistillationSingleStageDetector',
+        'LAD',
+        'NoSuchDetector',
+        None,
+        3,
+    ],
+)
+@pytest.mark.parametrize('place', ['model', 'backbone', 'pipeline'])
+def test_types_of_the_config_are_parts_of_detectors(checkpoint, tmp_path, name, place):
+    marker = tmp_path / 'ran'
+    content = load_checkpoint_file(checkpoint)
+    cfg = Config(parse_config_text(content['meta']['cfg']), format_python_code=False)
+    part = dict(type=name, args=['touch', str(marker)])
+    if place == 'model':
+        cfg.model = part
+    elif place == 'backbone':
+        cfg.model.backbone = part
+    else:
+        cfg.test_dataloader.dataset.pipeline.insert(0, part)
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match=r'evil\.pth is refused: its config asks for'):
+        lite_detr_mmdet.Detector(weights=tmp_path / 'evil.pth', device='cpu')
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(custom_imports=dict(imports=['antigravity'])),
+        dict(teacher_config='evil.py'),
+        dict(_scope_='antigravity'),
+        dict(language_model=dict(type='BertModel', name='/tmp/evil')),
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_settings_that_read_or_import(checkpoint, tmp_path, change):
+    content = load_checkpoint_file(checkpoint)
+    cfg = Config(parse_config_text(content['meta']['cfg']), format_python_code=False)
+    cfg.model.update(change)
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match='is refused: its config'):
+        lite_detr_mmdet.Detector(weights=tmp_path / 'evil.pth', device='cpu')
+
+
+def test_nothing_outside_of_model_and_pipeline_counts(checkpoint, tmp_path):
+    content = load_checkpoint_file(checkpoint)
+    cfg = Config(parse_config_text(content['meta']['cfg']), format_python_code=False)
+    cfg.custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='http://127.0.0.1:9/evil.pth')
+    cfg.test_dataloader.dataset.update(type='subprocess.Popen', ann_file='http://127.0.0.1:9/evil.pkl')
+    cfg.visualizer = dict(type='os.system')
+    cfg.default_scope = 'antigravity'
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'a.pth')
+    detector = lite_detr_mmdet.Detector(weights=tmp_path / 'a.pth', device='cpu', show_progress=False)
+    assert len(detector(torch.zeros(48, 64, 3, dtype=torch.uint8).numpy())['predictions'][0]['scores']) == 10
+
+
+@pytest.mark.parametrize('key', ['cfg', 'config'])
+def test_resuming_refuses_code(trained, config, tiny_options, run_tool, tmp_path, key):
+    marker = tmp_path / 'ran'
+    content = load_checkpoint_file(trained.checkpoint)
+    content['meta'][key] = f"__import__('os').system('touch {marker}')\n" + content['meta']['cfg']
+    torch.save(content, tmp_path / 'evil.pth')
+    arguments = ('--work-dir', tmp_path / 'run', '--resume', tmp_path / 'evil.pth', *tiny_options)
+    result = run_tool('tools/train.py', config, *arguments, check=False)
+    assert result.returncode == 1 and 'Epoch(train)' not in result.output and not marker.exists()
+    assert f"evil.pth is refused: the config that it holds as '{key}' is not data: line 1 holds" in result.output
+
+
+def test_config_that_the_runner_executes_is_a_literal(checkpoint, tmp_path):
+    content = load_checkpoint_file(checkpoint)
+    content['meta']['config'] = "gpu_ids = [0, 1]\ncustom_imports = dict(imports=['antigravity'])\n"
+    torch.save(content, tmp_path / 'a.pth')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert loaded['meta']['config'] == 'gpu_ids = [0, 1]'
+    assert Runner.resume.guarded
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '(' * 100_000,
+        '[' * 40 + ']' * 40 + ')',
+        '-' * 100_000 + '1',
+        'a = ' + '-' * 5000 + '1',
+        'a = ' + '1+' * 50_000 + '1',
+        'a = ' + 'not ' * 50_000 + '1',
+        'a' + '.a' * 50_000,
+        'a = ' + '[' * 200 + ']' * 200,
+        'a = "' + 'x' * 5_000_000 + '"',
+        'a = "unclosed',
+        "a = '''unclosed",
+        'a = 1\0',
+        'a = \\',
+        '\tb = 1',
+        'a = 0777',
+        'a = 1' + '0' * 10_000,
+        '_base_ = "/tmp/evil.py"',
+        '__builtins__ = 1',
+        'a, b = 1, 2',
+        'a = b = 1',
+        'a.b = 1',
+        'a[0] = 1',
+        'a = {1, 2}',
+        'a = {**b}',
+        'a = dict([(1, 2)])',
+        'a = {[]: 1}',
+        'a = b',
+        'a = 1j',
+        'a = b"x"',
+        'a = ...',
+        '1',
+        'a = dict(1)',
+        'a = -"x"',
+    ],
+    ids=lambda text: text[:12],
+)
+def test_texts_that_are_no_configs(text):
+    with pytest.raises(ConfigTextError, match=r'line|characters'):
+        parse_config_text(text)
+
+
+def test_every_shipped_config_is_read_as_it_is(config):
+    """What ``Config.dump`` writes is understood, by way of text and of JSON, types included."""
+    shipped = sorted(path for path in config.parent.parent.glob('*/*.py') if path.parent.name != '_base_')[::6]
+    for path in shipped:
+        values = Config.fromfile(path).to_dict()
+        parsed = parse_config_text(Config(values, format_python_code=path == shipped[0]).pretty_text)
+        assert parsed == values, path  # tuples and lists differ
+        assert config_from_json(config_to_json(values)) == values
+
+
+def test_special_values_survive():
+    values = dict(a=float('inf'), b=-1.5, c=(1, (2,), ()), d={1: 'x', (1, 2): None}, e='it\'s "so"\n', f=[True, None])
+    text = (
+        'a=inf\nb=-1.5\nc=(1, (2,), ())\nd=dict({1: "x", (1, 2): None})\ne=' + repr(values['e']) + '\nf=[True, None]'
+    )
+    assert parse_config_text(text) == values and config_from_json(config_to_json(values)) == values
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"__tuple__": 3}', '{"__items__": 3}', '[' * 10_000, '{"a": NaN', '3'])
+def test_json_that_is_no_config(text):
+    with pytest.raises(ConfigTextError):
+        config_from_json(text)
