@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('inputs', type=find_images, help='image file or folder of images')
     parser.add_argument('config', type=existing_config, help='config file or name of a model')
-    parser.add_argument('--weights', type=existing_checkpoint, required=True, help='checkpoint file or address')
+    parser.add_argument('--weights', type=existing_checkpoint, required=True, help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder to write (default: %(default)s)')
     parser.add_argument('--device', help='device to run on (default: a GPU if there is one)')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score to draw (default: %(default)s)')

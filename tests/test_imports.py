@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import lite_detr_mmdet
 from lite_detr_mmdet.compat import versions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -279,7 +278,3 @@ def test_version_that_does_not_fit(monkeypatch, name, version):
 )
 def test_version_that_fits(name, version, distributions):
     versions.check_version(name, version, distributions)
-
-
-def test_version_of_the_package():
-    assert lite_detr_mmdet.__version__.count('.') == 2

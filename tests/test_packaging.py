@@ -1,6 +1,7 @@
 """What is built and installed: wheel, source distribution, editable install; all ship configs and tools for mim."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_metadata(wheel):
 
 def test_one_version_everywhere():
     assert f'\nversion: {__version__}\n' in (ROOT / 'CITATION.cff').read_text()
-    assert f'\n## [{__version__}]' in (ROOT / 'CHANGELOG.md').read_text()
+    assert re.search(rf'^## \[{__version__}\] - \d{{4}}-\d\d-\d\d$', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
 
 
 def test_launchers_stay_executable(wheel):
@@ -131,6 +132,73 @@ print('works')
     environment = {**ENV, 'PYTHONPATH': str(target)}
     result = subprocess.run([sys.executable, tool, '--help'], env=environment, capture_output=True, text=True)
     assert '--launcher' in result.stdout and '--local-rank' in result.stdout
+
+
+# Runs each tool of an installed package as `mim run` does, in one process: importing takes longer than all else.
+RUN_TOOLS = """
+import contextlib, io, runpy, sys
+from pathlib import Path
+import lite_detr_mmdet
+tools = Path(lite_detr_mmdet.__file__).parent / '.mim' / 'tools'
+assert str(tools).startswith(sys.argv[1]), tools
+def call(path, *words):
+    sys.argv = [str(path), *words]
+    sys.path[0] = str(path.parent)  # as for any script
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            runpy.run_path(str(path), run_name='__main__')
+    except SystemExit as error:
+        assert error.code in (0, None), (path, error.code)
+    return printed.getvalue()
+scripts = sorted(tools.rglob('*.py'))
+for path in scripts:
+    assert 'usage: ' in call(path, '--help'), path
+name = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes'
+assert name in call(tools / 'analysis_tools' / 'get_flops.py', name, '--shape', '64', '96')
+assert not any(Path.cwd().iterdir()), 'help and counting write nothing'
+sizes = ('--num-train', '1', '--num-val', '1', '--size', '48')
+call(tools / 'dataset_converters' / 'generate_shapes.py', 'shapes', *sizes)
+print(len(scripts), sorted(path.name for path in Path.cwd().iterdir()))
+"""
+
+
+def test_every_tool_works_from_a_wheel_in_an_empty_folder(wheel, sources, tmp_path):
+    target, empty = tmp_path / 'site', tmp_path / 'empty'
+    empty.mkdir()
+    run(sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-compile', '--target', target, wheel, cwd=tmp_path)
+    code = f'import sys; sys.path.insert(0, {str(target)!r})\n{RUN_TOOLS}'
+    printed = run(sys.executable, '-W', 'ignore', '-c', code, target, cwd=empty).splitlines()[-1]
+    assert printed == f"{len(list((sources / 'tools').rglob('*.py')))} ['shapes']"
+
+
+def test_maintainers_scripts_are_not_shipped(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if '.dev_scripts' in name or 'update_model_zoo' in name or '/dev/' in name]
+    assert 'lite_detr_mmdet/py.typed' in names
+
+
+def bounds_of_setuptools() -> set:
+    """Every bound of setuptools that a file of this repository states."""
+    files = [
+        *ROOT.glob('*.*'),
+        *ROOT.glob('requirements/*.txt'),
+        *ROOT.glob('docs/*.md'),
+        *ROOT.glob('.dev_scripts/*'),
+    ]
+    files += [*(ROOT / 'lite_detr_mmdet').rglob('*.py')]
+    texts = [path.read_text() for path in files if path.suffix in ('.md', '.py', '.sh', '.cfg', '.toml', '.txt')]
+    return {bound for text in texts for bound in re.findall(r'setuptools(>=[\d.]+,<[\d.]+)', text)}
+
+
+def test_one_bound_of_setuptools():
+    assert bounds_of_setuptools() == {'>=77.0.3,<81'}
+
+
+def test_hooks_have_the_pinned_versions():
+    pinned = dict(re.findall(r'^([\w-]+)==([\d.]+)$', (ROOT / 'requirements' / 'dev.txt').read_text(), re.MULTILINE))
+    hooks = re.findall(r"'([\w-]+)==([\d.]+)'", (ROOT / '.pre-commit-config.yaml').read_text())
+    assert hooks and all(pinned[name] == version for name, version in hooks)
 
 
 def test_source_distribution_builds_the_same_wheel(sources, wheel, tmp_path):

@@ -17,7 +17,7 @@ from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_c
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
     parser.add_argument('config', type=existing_config, help='config file or name of a model')
-    parser.add_argument('checkpoint', type=existing_checkpoint, help='checkpoint file or address')
+    parser.add_argument('checkpoint', type=existing_checkpoint, help='checkpoint file or URL')
     parser.add_argument('--out', help='pickle file to write the predictions to')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder below the work dir to write pictures of the predictions to')

@@ -117,7 +117,7 @@ def prediction_error(model: nn.Module, reference: nn.Module, batch: dict) -> Dic
     Args:
         model (nn.Module): The detector.
         reference (nn.Module): The detector to compare with.
-        batch (dict): Images and data samples, as of :func:`make_batch`.
+        batch (dict): Images and data samples, as in :func:`make_batch`.
 
     Returns:
         dict[str, float]: Largest and mean error of boxes, in pixels, and of scores.

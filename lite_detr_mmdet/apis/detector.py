@@ -46,14 +46,14 @@ class Detector(DetInferencer):
     ``DetInferencer``, e.g. ``out_dir`` and ``pred_score_thr``.
 
     Args:
-        model (str | Path, optional): As of :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
+        model (str | Path, optional): See :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
             embedded in the weights, of which the model and the test pipeline are built from known parts only.
-        weights (str | Path, optional): A file or an address. Defaults to None: the released weights of the model.
+        weights (str | Path, optional): A file or a URL. Defaults to None: the released weights of the model.
         device (str, optional): Device. Defaults to None: a GPU if there is one.
         kwargs: Further arguments of ``DetInferencer``.
 
     Raises:
-        DownloadError: If an address cannot be reached.
+        DownloadError: If a URL cannot be reached.
         FileNotFoundError: If a file does not exist.
         CheckpointError: If the weights are broken, or hold more than weights and a config that is data.
         ValueError: If there is no such model, it has no released weights, or the weights hold no config.

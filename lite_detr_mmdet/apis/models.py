@@ -80,7 +80,7 @@ def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path
         return cached_weights(pretrained)
     model = find_model(name)
     if model is None or model.weights is None:
-        raise ValueError(f'{name} has no released weights: pretrained must be a file or an address')
+        raise ValueError(f'{name} has no released weights: pretrained must be a file or a URL')
     return cached_weights(model.weights)
 
 
@@ -124,14 +124,14 @@ def get_model(
     ``mmdet.apis.inference_detector``.
 
     Args:
-        name (str | Path): As of :func:`lite_detr_mmdet.get_config`.
-        pretrained (bool | str | Path): Weights: a file, an address, True for the released ones, False for none, the
+        name (str | Path): See :func:`lite_detr_mmdet.get_config`.
+        pretrained (bool | str | Path): Weights: a file, a URL, True for the released ones, False for none, the
             backbone's included. Defaults to False.
         num_classes (int, optional): Number of classes. Defaults to None: that of the weights, else of the config.
         device (str | torch.device, optional): Device. Defaults to None: a GPU if there is one.
 
     Raises:
-        DownloadError: If an address cannot be reached.
+        DownloadError: If a URL cannot be reached.
         CheckpointError: If the weights are broken, or hold more than weights.
         FileNotFoundError: If a file does not exist.
         ValueError: If there is no such model, it has no released weights, none of the weights fits, or the number of

@@ -1,4 +1,4 @@
-"""Make a file for others of a training checkpoint: weights, config, classes, license and how it was trained."""
+"""Publish a training checkpoint: weights, config, classes, license and how it was trained."""
 
 import json
 import platform

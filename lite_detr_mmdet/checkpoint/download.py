@@ -74,7 +74,7 @@ def cached_weights(source: Union[str, Path], sha256: Optional[str] = None) -> Pa
         raise ValueError(f'sha256 must be 8 to 64 hexadecimal digits, got {sha256!r}')
     path = cache_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{path}.lock'):  # of several processes one downloads
+    with FileLock(f'{path}.lock'):  # one process downloads, the others wait
         if not _is_intact(path, digits):
             _download(url, path, digits)
     return path

@@ -38,7 +38,7 @@ def cpu_model_wrapper_cfg(find_unused_parameters: bool = False) -> Optional[dict
     mmengine's default passes a device index, which torch refuses for a model on the CPU.
 
     Args:
-        find_unused_parameters (bool): As of torch's DistributedDataParallel. Defaults to False.
+        find_unused_parameters (bool): See torch's DistributedDataParallel. Defaults to False.
 
     Returns:
         dict | None: A value for ``cfg.model_wrapper_cfg``.

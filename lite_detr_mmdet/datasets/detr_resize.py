@@ -19,7 +19,7 @@ class DETRResize(Resize):
             (1333, 800).
         keep_ratio (bool): Must be True. Defaults to True.
         backend (str): 'pillow' or 'cv2'. Defaults to 'pillow'.
-        kwargs: As of mmdet's ``Resize``.
+        kwargs: See mmdet's ``Resize``.
 
     Raises:
         ValueError: If ``keep_ratio`` is not True.

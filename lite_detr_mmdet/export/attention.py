@@ -53,7 +53,7 @@ class ExportAttention(nn.Module):
         spatial_shapes: Optional[LevelShapes] = None,
         **kwargs,
     ) -> Tensor:
-        """As of :class:`KeyAwareDeformableAttention`, but for ``spatial_shapes``.
+        """See :class:`KeyAwareDeformableAttention`, but for ``spatial_shapes``.
 
         Args:
             spatial_shapes (sequence[tuple[int, int]]): (H_l, W_l) of each level.
@@ -102,7 +102,7 @@ def attend_by_operator(
     key: Optional[Tensor] = None,
     logits: Optional[Tensor] = None,
 ) -> Tensor:
-    """Deformable attention by the compiled operator; arguments and result as of :func:`attend`."""
+    """Deformable attention by the compiled operator; arguments and result as in :func:`attend`."""
     shapes = torch.stack(
         [torch.scalar_tensor(number, dtype=torch.int64) for shape in level_shapes for number in shape]
     )

@@ -16,8 +16,8 @@ def load_detector(config: Union[str, Path], weights: Union[str, Path]) -> Tuple[
     """Build a detector with all its weights.
 
     Args:
-        config (str | Path): As of :func:`lite_detr_mmdet.get_config`.
-        weights (str | Path): A file or an address.
+        config (str | Path): See :func:`lite_detr_mmdet.get_config`.
+        weights (str | Path): A file or a URL.
 
     Returns:
         tuple[nn.Module, dict]: The detector in evaluation mode on the CPU, and where it comes from, for metadata.

@@ -63,7 +63,7 @@ class OnnxRuntimeRunner:
 
 
 class OpenVinoRunner:
-    """A model in OpenVINO on the CPU, in float32; arguments as of :class:`OnnxRuntimeRunner`.
+    """A model in OpenVINO on the CPU, in float32; arguments as in :class:`OnnxRuntimeRunner`.
 
     Args:
         model (bytes | str | Path): The model or its file (ONNX, or OpenVINO's ``.xml``).

@@ -48,7 +48,7 @@ def sample_grid(value: Tensor, points: Sequence[Tensor], level_shapes: LevelShap
 
     Args:
         value (Tensor): (bs, num_value, num_heads, head_dim), float32.
-        points (sequence[Tensor]): As of :func:`sampling_points`.
+        points (sequence[Tensor]): See :func:`sampling_points`.
         level_shapes (sequence[tuple[int, int]]): (H_l, W_l) of each level.
 
     Returns:
@@ -67,7 +67,7 @@ def sample_grid(value: Tensor, points: Sequence[Tensor], level_shapes: LevelShap
 
 
 def sample_gather(value: Tensor, points: Sequence[Tensor], level_shapes: LevelShapes) -> List[Tensor]:
-    """Bilinear samples by reading rows of tokens; arguments and result as of :func:`sample_grid`."""
+    """Bilinear samples by reading rows of tokens; arguments and result as in :func:`sample_grid`."""
     bs, num_value, num_heads, head_dim = value.shape
     rows = value.permute(0, 2, 1, 3).reshape(-1, head_dim)
     first_row = torch.arange(bs * num_heads).view(-1, 1, 1) * num_value

@@ -99,7 +99,7 @@ def sample(tensor: Tensor, points: List[Tensor], shapes: List[List[int]]) -> Ten
 def get_all_sampling_points(
     spatial_shapes: Tensor, reference_points: Tensor, sampling_offsets: Tensor, dtype: torch.dtype
 ) -> Tuple[List[Tensor], List[List[int]]]:
-    """Sampling points of every level as of :func:`get_sampling_points`, and (H, W) of every level.
+    """Sampling points of every level as in :func:`get_sampling_points`, and (H, W) of every level.
 
     They are computed in ``dtype``: half-precision coordinates would be off by more than half a pixel on a wide map.
     """

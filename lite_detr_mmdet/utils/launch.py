@@ -30,13 +30,13 @@ def existing_config(name: str) -> str:
 
 
 def existing_checkpoint(name: str) -> str:
-    """Type of a command-line argument: a checkpoint file or an address.
+    """Type of a command-line argument: a checkpoint file or a URL.
 
     Raises:
         argparse.ArgumentTypeError: If it is neither.
     """
     if '://' not in name and not os.path.isfile(name):
-        raise argparse.ArgumentTypeError(f'must be a checkpoint file that exists or an address, got {name!r}')
+        raise argparse.ArgumentTypeError(f'must be a checkpoint file that exists or a URL, got {name!r}')
     return name
 
 

@@ -66,7 +66,7 @@ def test_released_weights(small_config, checkpoint, server, cache, monkeypatch):
     monkeypatch.setattr(names, 'shipped_models', lambda: {'small': model})
     assert lite_detr_mmdet.get_model('small', pretrained=True, device='cpu').bbox_head.num_classes == 3
     monkeypatch.setattr(names, 'shipped_models', lambda: {'small': ShippedModel('small', small_config)})
-    with pytest.raises(ValueError, match='small has no released weights: pretrained must be a file or an address'):
+    with pytest.raises(ValueError, match='small has no released weights: pretrained must be a file or a URL'):
         lite_detr_mmdet.get_model('small', pretrained=True)
 
 

@@ -47,7 +47,7 @@ def test_pictures_are_written(tested, shapes):
     'arguments, message',
     [
         (['no-such.py', 'CHECKPOINT'], "'no-such.py' is not a config file that exists"),
-        (['CONFIG', 'no-such.pth'], "must be a checkpoint file that exists or an address, got 'no-such.pth'"),
+        (['CONFIG', 'no-such.pth'], "must be a checkpoint file that exists or a URL, got 'no-such.pth'"),
         (['CONFIG', 'CHECKPOINT', '--out', 'out.json'], "--out must end in .pkl or .pickle, got 'out.json'"),
     ],
     ids=['config', 'checkpoint', 'out'],

@@ -78,7 +78,7 @@ def test_resume_from_a_named_checkpoint_with_nothing_left_to_do(trained, run_too
         (['lite_detr_mmdet::lite_dino/no-such.py'], "no-such.py' is not a config of lite_detr_mmdet"),
         (
             ['CONFIG', '--resume', 'no-such.pth'],
-            "must be a checkpoint file that exists or an address, got 'no-such.pth'",
+            "must be a checkpoint file that exists or a URL, got 'no-such.pth'",
         ),
         (['CONFIG', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr._delete_=True'], 'base_batch_size'),
         (['CONFIG', '--launcher', 'telepathy'], "invalid choice: 'telepathy'"),

@@ -18,7 +18,7 @@ from lite_detr_mmdet.export import ATTENTION_FORMS, ImageFormat, export_onnx, lo
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG', help='a model of the zoo, a config file, or PACKAGE::CONFIG')
-    parser.add_argument('weights', metavar='WEIGHTS', help='checkpoint: a file or an address')
+    parser.add_argument('weights', metavar='WEIGHTS', help='checkpoint: a file or a URL')
     parser.add_argument('out', metavar='OUT.onnx', type=Path, help='file to write')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), default=(800, 1333), help='size of the images (800 1333)'

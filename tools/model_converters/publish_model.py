@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make a file for others of a training checkpoint, with a model card beside it.
+"""Publish a training checkpoint, with a model card beside it.
 
     python tools/model_converters/publish_model.py SRC OUT_DIR
 

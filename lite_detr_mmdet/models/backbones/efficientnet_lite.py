@@ -54,7 +54,7 @@ class EfficientNetLite(EfficientNet):
         frozen_stages (int): Number of first stages, the stem included, that are not trained. Defaults to 0.
         conv_cfg (dict): Convolutions, padded as in TensorFlow. Defaults to ``dict(type='Conv2dSame')``.
         act_cfg (dict): Activation. Defaults to ``dict(type='ReLU6')``.
-        kwargs: As of mmdet's ``EfficientNet``: ``norm_cfg``, ``norm_eval``, ``drop_path_rate``, ``with_cp``,
+        kwargs: See mmdet's ``EfficientNet``: ``norm_cfg``, ``norm_eval``, ``drop_path_rate``, ``with_cp``,
             ``init_cfg``.
 
     Raises:

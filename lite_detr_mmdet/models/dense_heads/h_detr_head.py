@@ -25,7 +25,7 @@ class HDETRHead(DeformableDETRHead):
             the detector. Defaults to 1500.
         k_one2many (int): How often the ground truth is repeated for the one-to-many queries, K. Defaults to 6.
         lambda_one2many (float): Weight of the one-to-many losses. Defaults to 1.0.
-        args, kwargs: As of mmdet's ``DeformableDETRHead``.
+        args, kwargs: See mmdet's ``DeformableDETRHead``.
 
     Raises:
         ValueError: If ``k_one2many`` or ``lambda_one2many`` is out of range.

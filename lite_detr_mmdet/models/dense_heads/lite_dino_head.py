@@ -26,7 +26,7 @@ class LiteDINOHead(DINOHead):
             bit. Defaults to 1e-3.
         tied_branches (bool): Whether the decoder's layers share their class branch and their box branch, as in the
             authors' models. The names in the state dict stay the same. Defaults to False, as in mmdet.
-        args, kwargs: As of mmdet's ``DINOHead``.
+        args, kwargs: See mmdet's ``DINOHead``.
 
     Raises:
         ValueError: If ``reference_eps`` is not between 1e-5 and 0.5.

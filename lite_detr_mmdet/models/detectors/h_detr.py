@@ -29,7 +29,7 @@ class HDETR(DeformableDETR):
         bbox_head (dict): Config of a :class:`HDETRHead`; the detector adds the numbers of queries and layers.
         with_box_refine (bool): Must be True. Defaults to True.
         as_two_stage (bool): Must be True. Defaults to True.
-        args, kwargs: As of mmdet's ``DeformableDETR``.
+        args, kwargs: See mmdet's ``DeformableDETR``.
 
     Raises:
         ValueError: If a number of queries is out of range, the model is not two-stage with refinement, or the head is

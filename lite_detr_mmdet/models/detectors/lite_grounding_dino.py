@@ -20,7 +20,7 @@ class LiteGroundingDINO(LiteDINO, GroundingDINO):
     decoder_type = 'LiteGroundingDinoDecoder'
 
     def _placeholder_encoder(self, encoder_cfg: dict) -> dict:
-        """As of the other hosts, with the text layers that Grounding DINO's encoder asks for."""
+        """Same as in the other hosts, with the text layers that Grounding DINO's encoder asks for."""
         text_cfgs = {key: copy.deepcopy(encoder_cfg[key]) for key in ('text_layer_cfg', 'fusion_layer_cfg')}
         return {**super()._placeholder_encoder(encoder_cfg), **text_cfgs}
 

@@ -25,7 +25,7 @@ class RegistryTransformerMixin:
 
     mmdet's hosts name their encoder and attention classes in the code. With this mixin in front of a host
     (``class LiteDINO(RegistryTransformerMixin, DINO)``) the host's ``encoder`` config takes a ``type``, and so does
-    ``decoder.layer_cfg.cross_attn_cfg``. Everything else stays the host's own, with two exceptions: any width works
+    ``decoder.layer_cfg.cross_attn_cfg``. All else stays as the host has it, with two exceptions: any width works
     (:attr:`decoder_type`, :meth:`get_proposal_pos_embed`), and so do images with fewer tokens than queries, at which
     two-stage hosts stop with an error (:meth:`gen_encoder_output_proposals`).
 

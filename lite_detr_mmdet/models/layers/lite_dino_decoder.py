@@ -23,7 +23,7 @@ class LiteDinoDecoder(DinoTransformerDecoder):
     At 256 channels it is the decoder of mmdet 3.3, bit for bit and with the same state dict.
 
     Args:
-        args, kwargs: As of mmdet's ``DinoTransformerDecoder``.
+        args, kwargs: See mmdet's ``DinoTransformerDecoder``.
 
     Raises:
         ValueError: If the width is not a multiple of 4: sines and cosines of each coordinate need as many features.

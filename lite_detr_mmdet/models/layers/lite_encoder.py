@@ -36,7 +36,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         num_layers (int): Number of layers.
         num_blocks (int): Number of blocks, B. Defaults to 3.
         num_low_levels (int): Number of low-level levels: 1 for H3L1, 2 for H2L2. Defaults to 1.
-        layer_cfg (dict): Config of the layers as of mmdet's encoder, with one key more:
+        layer_cfg (dict): Config of the layers as in mmdet's encoder, with one key more:
             ``layer_cfg.self_attn_cfg.type`` names the attention. Defaults to mmcv's deformable attention.
         low_level_update (str): 'joint', 'sequential' or 'none'. Defaults to 'joint'.
         low_level_ffn_ratio (int): How many times smaller the hidden size of the low-level feed-forward network is,

@@ -33,7 +33,7 @@ class LiteGroundingDinoEncoder(LiteEncoder):
         fusion_layer_cfg (dict): Config of the fusion of image and text.
         fuse_low_level (bool): Whether each fusion takes the tokens that the layer after it updates, so that low-level
             tokens are fused too, once in each block. Defaults to False.
-        args, kwargs: As of ``LiteEncoder``.
+        args, kwargs: See ``LiteEncoder``.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ class LiteMSDeformAttnPixelDecoder(MSDeformAttnPixelDecoder):
     Args:
         encoder (ConfigDict): Config of the encoder, ``LiteEncoder`` unless it has a ``type``. Its
             ``layer_cfg.self_attn_cfg`` takes a ``type`` too.
-        args, kwargs: As of ``MSDeformAttnPixelDecoder``.
+        args, kwargs: See ``MSDeformAttnPixelDecoder``.
 
     Raises:
         ValueError: If the encoder returns high-level tokens only: masks are made from the highest resolution.
