@@ -12,6 +12,7 @@ from ..checkpoint import cached_weights
 from ..datasets.checks import DatasetError, check_image
 from ..zoo import get_config
 from .embedded_config import inference_config
+from .fit import check_fit
 from .models import find_dataset_meta, find_weights, read_weights, set_num_classes
 
 
@@ -50,13 +51,16 @@ class Detector(DetInferencer):
             embedded in the weights, of which the model and the test pipeline are built from known parts only.
         weights (str | Path, optional): A file or a URL. Defaults to None: the released weights of the model.
         device (str, optional): Device. Defaults to None: a GPU if there is one.
+        allow_partial (bool): Whether to accept weights that leave more than a tenth of the model random. Defaults to
+            False.
         kwargs: Further arguments of ``DetInferencer``.
 
     Raises:
         DownloadError: If a URL cannot be reached.
         FileNotFoundError: If a file does not exist.
         CheckpointError: If the weights are broken, or hold more than weights and a config that is data.
-        ValueError: If there is no such model, it has no released weights, or the weights hold no config.
+        ValueError: If there is no such model, it has no released weights, the weights hold no config, or they fit
+            less than nine tenths of the model.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class Detector(DetInferencer):
         model: Union[str, Path, None] = None,
         weights: Union[str, Path, None] = None,
         device: Optional[str] = None,
+        allow_partial: bool = False,
         **kwargs,
     ) -> None:
+        self._allow_partial = allow_partial
         if model is None:
             if weights is None:
                 raise ValueError('model or weights must be given')
@@ -95,6 +101,8 @@ class Detector(DetInferencer):
         return NamedPipeline(super()._init_pipeline(cfg))
 
     def _load_weights_to_model(self, model: BaseModel, checkpoint: dict, cfg: ConfigType) -> None:
+        if not self._allow_partial:
+            check_fit(model, checkpoint.get('state_dict', checkpoint))
         super()._load_weights_to_model(model, checkpoint, cfg)
         # Without names in the weights the parent takes COCO's, whatever the config says.
         model.dataset_meta['classes'] = find_dataset_meta(cfg, checkpoint.get('meta', {}))['classes']

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..compat import cpu_model_wrapper_cfg
 from ..datasets.checks import CheckedSamples, check_class_names, explain_failed_build, leaf_datasets
 from ..zoo import ConfigNotFoundError, find_config
+from .overrides import apply_overrides
 
 
 def existing_config(name: str) -> str:
@@ -60,7 +61,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        try:
+            apply_overrides(cfg, args.cfg_options)
+        except ValueError as error:
+            raise SystemExit(f'--cfg-options: {error}') from error
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lite_detr_mmdet
+from lite_detr_mmdet.apis.fit import check_fit
 
 
 @pytest.fixture
@@ -56,3 +57,13 @@ def test_bad_arguments(small_config, tmp_path):
     torch.save(dict(state_dict=dict(a=torch.zeros(1))), path)
     with pytest.raises(ValueError, match=r'weights\.pth holds no config: model must be given'):
         lite_detr_mmdet.Detector(weights=path)
+
+
+def test_weights_of_another_model_are_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    weights = model.state_dict()
+    check_fit(model, weights)
+    with pytest.raises(ValueError, match=r'(?s)50% of the parameters.*2 missing, e.g. 1.weight.*1 not in the model'):
+        check_fit(model, {'0.weight': weights['0.weight'], '0.bias': weights['0.bias'], 'other': weights['1.bias']})
+    with pytest.raises(ValueError, match=r'1 of another shape, e.g. 0.weight'):
+        check_fit(model, {**weights, '0.weight': torch.zeros(8, 9)})

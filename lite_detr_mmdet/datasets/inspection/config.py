@@ -48,7 +48,7 @@ def read_splits(cfg: Config) -> InspectedConfig:
     findings: List[Finding] = []
     splits: List[Split] = []
     for name in SPLITS:
-        datasets = list(_datasets((cfg.get(f'{name}_dataloader') or {}).get('dataset')))
+        datasets = list(iter_datasets((cfg.get(f'{name}_dataloader') or {}).get('dataset')))
         for index, dataset in enumerate(datasets):
             split = _read_split(f'{name} {index + 1}' if len(datasets) > 1 else name, dataset, findings)
             # Testing on the validation images is common, and nothing to tell twice.
@@ -60,15 +60,15 @@ def read_splits(cfg: Config) -> InspectedConfig:
     return InspectedConfig(splits, heads, queries if isinstance(queries, int) else None, findings)
 
 
-def _datasets(dataset: Optional[dict]) -> Iterator[dict]:
+def iter_datasets(dataset: Optional[dict]) -> Iterator[dict]:
     """The data sets below wrappers such as RepeatDataset and ConcatDataset."""
     if not dataset:
         return
     if 'datasets' in dataset:
         for part in dataset['datasets']:
-            yield from _datasets(part)
+            yield from iter_datasets(part)
     elif 'dataset' in dataset:
-        yield from _datasets(dataset['dataset'])
+        yield from iter_datasets(dataset['dataset'])
     else:
         yield dataset
 
