@@ -2,12 +2,14 @@
 """Count the multiply-adds and parameters of every model in the model zoo; write benchmarks/results/compute.json.
 
     python benchmarks/compute.py
+    python benchmarks/compute.py --missing      count only new models
 
 The figures go from there into the metafiles and tables by .dev_scripts/update_model_zoo.py. The image size is the
 one at which the authors' released code has the GFLOPs that their paper states.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
@@ -38,6 +40,7 @@ TABLE_3 = ('Table 3', 'Tables 3')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', default=OUT, help='file to write (default: benchmarks/results/compute.json)')
+    parser.add_argument('--missing', action='store_true', help='keep what --out holds, count only what it lacks')
     return parser.parse_args()
 
 
@@ -46,12 +49,18 @@ def main() -> None:
     register_all_modules()
     zoo = read_metafiles()
     results = dict(models={}, uncounted={}, variants={})
-    for model in tqdm(zoo):
+    if args.missing:
+        before = json.loads(Path(args.out).read_text())['results']
+        names = {model.name for model in zoo}
+        results = {part: {name: row for name, row in before[part].items() if name in names} for part in results}
+    known = {*results['models'], *results['uncounted']}
+    for model in tqdm([model for model in zoo if model.name not in known]):
         try:
             results['models'][model.name] = count_config(str(model.config), SHAPE)
         except (OSError, RuntimeError, ValueError) as error:  # other parts, or a text encoder that is not at hand
             results['uncounted'][model.name] = str(error)
-    for model in tqdm([model for model in zoo if model.metadata.get('Paper Source', '').startswith(TABLE_3)]):
+    table_3 = [model for model in zoo if model.metadata.get('Paper Source', '').startswith(TABLE_3)]
+    for model in tqdm([model for model in table_3 if model.name not in results['variants']]):
         results['variants'][model.name] = {
             name: count_config(str(model.config), SHAPE, options)
             for name, options in VARIANTS.items()

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),
     'datasets': (set(), None),
     'engine': ({'datasets', 'models/layers'}, None),
-    'pretrained': (set(), None),
+    'pretrained': ({'checkpoint', 'compat'}, None),
     'utils': ({'checkpoint', 'compat', 'datasets', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
     'acceleration': ({'ops', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),

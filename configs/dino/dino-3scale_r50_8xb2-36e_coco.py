@@ -2,6 +2,8 @@
 
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
 
+custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
+
 num_levels = 3
 model = dict(
     num_feature_levels=num_levels,
@@ -9,4 +11,5 @@ model = dict(
     neck=dict(in_channels=[1024, 2048], num_outs=num_levels, bias=True),
     encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=num_levels))),
     decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=num_levels))),
+    bbox_head=dict(type='LiteDINOHead'),  # the head of the Lite rows
 )

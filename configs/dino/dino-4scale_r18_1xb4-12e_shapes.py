@@ -13,7 +13,7 @@ model = dict(
     neck=dict(in_channels=[128, 256, 512], bias=True),
     encoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
     decoder=dict(num_layers=3, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
-    bbox_head=dict(num_classes=3),
+    bbox_head=dict(type='LiteDINOHead', num_classes=3),
     dn_cfg=dict(group_cfg=dict(num_dn_queries=60)),
     test_cfg=dict(max_per_img=60),
 )

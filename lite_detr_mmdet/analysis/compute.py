@@ -10,7 +10,7 @@ references count as the head's, and so do those that look at the encoder's memor
 """
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, Optional, Sequence
+from typing import Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
@@ -105,11 +105,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def run_model(model: nn.Module, image: Tensor) -> None:
-    """Run a detector on an image without padding, up to the raw outputs of its head."""
+def run_model(model: nn.Module, image: Tensor) -> Tuple:
+    """Run a detector on an image without padding, up to the raw outputs of its head, which are returned."""
     shape = tuple(image.shape[-2:])
     sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, batch_input_shape=shape, pad_shape=shape))
-    model(image, [sample], mode='tensor')
+    return model(image, [sample], mode='tensor')
 
 
 def count_macs(model: nn.Module, shape: Sequence[int], fake: bool = True) -> Dict[str, int]:

@@ -1,6 +1,7 @@
-"""Where pretrained weights of backbones come from: names in ``init_cfg`` and ``load_from`` beside files and URLs."""
+"""Where pretrained weights of backbones come from: names in ``init_cfg`` and ``load_from`` beside files."""
 
-from .package_files import load_from_package, package_file
+from .names import pretrained_file, pretrained_url
+from .package_files import package_file
 from .schemes import register_pretrained_schemes
 
-__all__ = ['load_from_package', 'package_file', 'register_pretrained_schemes']
+__all__ = ['package_file', 'pretrained_file', 'pretrained_url', 'register_pretrained_schemes']

@@ -2,9 +2,9 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Optional
 
-import torch
+from ..checkpoint import CheckpointError, file_sha256
+from ..checkpoint.download import digits_of_name
 
 PREFIX = 'package://'
 
@@ -17,6 +17,7 @@ def package_file(name: str) -> Path:
 
     Raises:
         FileNotFoundError: If the package is not installed, or has no such file; the message says how to install it.
+        CheckpointError: If the file is another one than the digits of a SHA-256 in its name say.
     """
     package, _, path = name.removeprefix(PREFIX).partition('/')
     if not package.isidentifier() or not path or '..' in Path(path).parts:
@@ -28,9 +29,7 @@ def package_file(name: str) -> Path:
     file = Path(spec.origin).parent / path
     if not file.is_file():
         raise FileNotFoundError(f'{file} does not exist. Install its package anew with:\n  {install}')
+    digits = digits_of_name(file.name)
+    if digits is not None and not file_sha256(file).startswith(digits):
+        raise CheckpointError(file, f'must have a SHA-256 that starts with {digits}, as its name says')
     return file
-
-
-def load_from_package(filename: str, map_location: Optional[str] = None) -> dict:
-    """Loader of mmengine for names that start with ``package://``."""
-    return torch.load(package_file(filename), map_location=map_location, weights_only=True)

@@ -9,7 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .lite_encoder_layer import LiteEncoderLayer, TokenParts, replace_tokens
+from .lite_encoder_layer import TokenParts, replace_tokens
 
 LOW_LEVEL_UPDATES = ('joint', 'sequential', 'none')
 
@@ -36,8 +36,9 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         num_layers (int): Number of layers.
         num_blocks (int): Number of blocks, B. Defaults to 3.
         num_low_levels (int): Number of low-level levels: 1 for H3L1, 2 for H2L2. Defaults to 1.
-        layer_cfg (dict): Config of the layers as in mmdet's encoder, with one key more:
-            ``layer_cfg.self_attn_cfg.type`` names the attention. Defaults to mmcv's deformable attention.
+        layer_cfg (dict): Config of the layers as in mmdet's encoder, with two keys more: ``layer_cfg.type`` names the
+            layer, by default ``LiteEncoderLayer``, and ``layer_cfg.self_attn_cfg.type`` the attention, by default
+            mmcv's deformable attention.
         low_level_update (str): 'joint', 'sequential' or 'none'. Defaults to 'joint'.
         low_level_ffn_ratio (int): How many times smaller the hidden size of the low-level feed-forward network is,
             lambda in Sec. 3.5. Defaults to 8.
@@ -102,7 +103,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             if self._closes_block(index):
                 layer_cfg['low_level_ffn_channels'] = self._low_level_ffn_channels()
                 layer_cfg['updates_high_level'] = self.low_level_update == 'joint'
-            self.layers.append(LiteEncoderLayer(**layer_cfg))
+            self.layers.append(MODELS.build({'type': 'LiteEncoderLayer', **layer_cfg}))
         self.embed_dims = self.layers[0].embed_dims
 
     def _closes_block(self, index: int) -> bool:

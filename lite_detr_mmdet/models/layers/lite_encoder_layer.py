@@ -18,6 +18,7 @@ class TokenParts(NamedTuple):
     high: slice
 
 
+@MODELS.register_module()
 class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
     """Encoder layer that can update a part of the tokens and treat the low-level ones lightly (Sec. 3.3 to 3.5).
 
