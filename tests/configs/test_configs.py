@@ -41,7 +41,7 @@ BACKBONES = {
     'swin-l': ('SwinTransformer', 'num_features', [192, 384, 768, 1536]),
 }
 # Epochs after which the learning rate drops; mmdet's DINO with Swin-L has a schedule of its own.
-DROPS = {12: [11], 24: [20], 36: [30], 50: [40], ('swin-l', 36): [27, 33]}
+DROPS = {12: [11], 24: [20], 36: [30], 46: [30], 50: [40], ('swin-l', 36): [27, 33]}
 NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3}
 
 
@@ -71,6 +71,9 @@ def test_name_says_what_is_built(file):
         assert model.neck.convs[0].conv.bias is not None
     backbone, key, value = BACKBONES[name['backbone']]
     assert type(model.backbone).__name__ == backbone and getattr(model.backbone, key) == value
+    if 'dino' in name['algorithm'].split('-')[:2]:  # the same head in all rows of a table
+        assert type(model.bbox_head).__name__ == 'LiteDINOHead'
+        assert model.bbox_head.tied_branches == (name['suffix'] == '-tied')
     assert (mask_head or model.bbox_head).num_classes == NUM_CLASSES[name['dataset']]
 
     attention = [layer.self_attn for layer in encoder.layers]
@@ -123,3 +126,10 @@ def test_trains_a_step_and_predicts(file, tiny_config, batch):
     with torch.no_grad():
         predictions = model.eval().test_step(batch((2,)))[0].pred_instances
     assert len(predictions) == 10 and predictions.bboxes.isfinite().all()
+
+
+def test_swin_t_as_released():
+    """What the authors' config of Swin-T has other than their paper's text."""
+    released = Config.fromfile(CONFIGS / 'lite_dino' / 'lite-dino-4scale_h3l1-2p1x3_swin-t_8xb2-46e_coco.py')
+    assert released.train_cfg.max_epochs == 46 and released.param_scheduler[0].milestones == [30]
+    assert released.model.dn_cfg.box_noise_scale == 0.4 and released.model.backbone.with_cp

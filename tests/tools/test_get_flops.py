@@ -77,3 +77,27 @@ def test_config_that_is_not_in_the_paper(get_flops, config):
 )
 def test_wrong_arguments(error_of_tool, arguments, message):
     assert message in error_of_tool(TOOL, *arguments)
+
+
+def test_tokens(get_flops):
+    """Table 2 of the paper, at a size that all strides divide."""
+    printed = get_flops('--tokens', '--shape', 1024, 1024)
+    shares = [line.split('|')[-2].strip() for line in printed.splitlines() if '| S' in line]
+    assert shares == ['75.29%', '18.82%', '4.71%', '1.18%']
+    assert '100x133' in get_flops('--tokens')
+    assert get_flops('--tokens', '--strides', 4, 8).count('| S') == 2
+
+
+def test_like_the_authors(get_flops):
+    printed = get_flops(MAIN, '--like-authors', '64x96', '96X64', *SMALL[3:])
+    assert 'Mean over 2 image sizes' in printed
+    counts = dict(part.rsplit(' ', 1) for part in printed.splitlines()[-1].partition(': ')[2].split(', '))
+    assert {'conv', 'linear', 'bmm', 'grid_sampler', 'layer_norm'} < set(counts)
+    assert float(counts['total']) == pytest.approx(sum(map(float, counts.values())) / 2, abs=0.05)
+
+
+@pytest.mark.parametrize('size', ['64', 'axb', '0x5'])
+def test_bad_size(get_flops, size, capsys):
+    with pytest.raises(SystemExit):
+        get_flops(MAIN, '--like-authors', size)
+    assert 'must be height and width as 800x1060' in capsys.readouterr().err

@@ -28,7 +28,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
     - ``'sequential'`` (Eq. 1 and 2 read literally): A layers update high-level tokens, then one layer updates
       low-level tokens alone, ``num_layers = (A + 1) * B``.
     - ``'none'`` (row "HL" of Table 5): low-level tokens are looked at and never updated; the encoder returns the
-      high-level tokens only.
+      high-level tokens only, or all with ``keep_low_levels=True``.
 
     With ``num_low_levels=0`` it is the encoder of Deformable DETR, bit for bit and with the same state dict.
 
@@ -40,6 +40,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             layer, by default ``LiteEncoderLayer``, and ``layer_cfg.self_attn_cfg.type`` the attention, by default
             mmcv's deformable attention.
         low_level_update (str): 'joint', 'sequential' or 'none'. Defaults to 'joint'.
+        keep_low_levels (bool): Whether the encoder returns low-level tokens that it never updates. Defaults to False.
         low_level_ffn_ratio (int): How many times smaller the hidden size of the low-level feed-forward network is,
             lambda in Sec. 3.5. Defaults to 8.
         low_levels_first (bool): Whether levels are ordered from high to low resolution. Defaults to True.
@@ -60,6 +61,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         low_level_update: str = 'joint',
         low_level_ffn_ratio: int = 8,
         low_levels_first: bool = True,
+        keep_low_levels: bool = False,
         num_cp: int = -1,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -88,12 +90,13 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         self.low_level_update = low_level_update
         self.low_level_ffn_ratio = low_level_ffn_ratio
         self.low_levels_first = low_levels_first
+        self.keep_low_levels = keep_low_levels
         super().__init__(num_layers=num_layers, layer_cfg=layer_cfg, num_cp=num_cp, init_cfg=init_cfg)
 
     @property
     def drops_low_levels(self) -> bool:
         """Whether the output holds the tokens of the high-level levels only."""
-        return self.low_level_update == 'none' and self.num_low_levels > 0
+        return self.low_level_update == 'none' and self.num_low_levels > 0 and not self.keep_low_levels
 
     def _init_layers(self) -> None:
         """Build the layers; the last one of each block updates the low-level tokens."""

@@ -8,7 +8,7 @@ from mmdet.models.layers import DeformableDetrTransformerEncoder
 from mmdet.registry import MODELS
 from torch import nn
 
-from lite_detr_mmdet.models.layers import LiteEncoder
+from lite_detr_mmdet.models.layers import LiteEncoder, LiteEncoderLayer
 
 KDA, MSDA = 'KeyAwareDeformableAttention', 'MultiScaleDeformableAttention'
 OFFICIAL_NAMES = {
@@ -293,3 +293,41 @@ def test_wrong_number_of_levels_is_named():
     encoder = build(num_layers=2, num_blocks=1)
     with pytest.raises(ValueError, match='3 levels, got 4'):
         encoder(**inputs(num_levels=4))
+
+
+def test_layer_from_the_registry():
+    """A config can swap the layer."""
+
+    @MODELS.register_module('CountingLiteEncoderLayer', force=True)
+    class CountingLayer(LiteEncoderLayer):
+        pass
+
+    attention = dict(embed_dims=32, num_levels=2)
+    layer_cfg = dict(self_attn_cfg=attention, ffn_cfg=dict(embed_dims=32, feedforward_channels=64))
+    try:
+        encoder = LiteEncoder(num_layers=2, num_blocks=1, layer_cfg=dict(layer_cfg, type='CountingLiteEncoderLayer'))
+    finally:
+        MODELS.module_dict.pop('CountingLiteEncoderLayer')
+    assert all(type(layer) is CountingLayer for layer in encoder.layers)
+    assert all(type(layer) is LiteEncoderLayer for layer in LiteEncoder(2, layer_cfg, num_blocks=1).layers)
+
+
+def test_low_levels_that_are_kept_are_as_they_came():
+    attention = dict(embed_dims=32, num_levels=2, num_heads=4, dropout=0.0, batch_first=True)
+    layer_cfg = dict(self_attn_cfg=attention, ffn_cfg=dict(embed_dims=32, feedforward_channels=64, ffn_drop=0.0))
+    options = dict(num_layers=2, num_blocks=1, layer_cfg=layer_cfg, low_level_update='none')
+    encoder, dropping = LiteEncoder(**options, keep_low_levels=True).eval(), LiteEncoder(**options).eval()
+    dropping.load_state_dict(encoder.state_dict())
+    query = torch.randn(1, 20, 32)
+    inputs = dict(
+        query_pos=torch.randn(1, 20, 32),
+        key_padding_mask=None,
+        spatial_shapes=torch.tensor([[4, 4], [2, 2]]),
+        level_start_index=torch.tensor([0, 16]),
+        valid_ratios=torch.ones(1, 2, 2),
+    )
+    memory = encoder(query.clone(), **inputs)
+    assert not encoder.drops_low_levels and dropping.drops_low_levels
+    assert torch.equal(memory[:, :16], query[:, :16]) and torch.equal(
+        memory[:, 16:], dropping(query.clone(), **inputs)
+    )
