@@ -64,7 +64,7 @@ def test_config_that_is_not_in_the_paper(get_flops, config):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ([], 'CONFIG is missing; without one there is only --compare'),
+        ([], 'CONFIG is missing; without one there are only --compare and --tokens'),
         (['no/such.py'], "CONFIG: 'no/such.py' is not a config file that exists"),
         (['mmdet::dino/no.py'], "CONFIG: 'mmdet::dino/no.py' is not a config of mmdet"),
         (['lite_detr_mmdet::no.py'], "CONFIG: 'lite_detr_mmdet::no.py' is not a config of lite_detr_mmdet"),
