@@ -30,9 +30,10 @@ import torch
 
 from lite_detr_mmdet.ops import key_aware_deform_attn
 
-for name in ('key_aware_deform_attn', 'key_aware_deform_attn_backward'):
-    for device in ('CPU', 'CUDA'):
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(f'lite_detr::{name}', device), (name, device)
+for name in ('key_aware_deform_attn', 'multi_scale_deform_attn'):
+    for name in (name, f'{name}_backward'):
+        for device in ('CPU', 'CUDA'):
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(f'lite_detr::{name}', device), (name, device)
 shapes, starts = torch.tensor([[5, 6], [3, 4]]), torch.tensor([0, 30])
 arguments = torch.randn(2, 7, 2, 32), torch.randn(2, 42, 2, 32), shapes, starts
 locations = torch.rand(2, 7, 2, 2), torch.randn(2, 7, 2, 2, 4, 2)

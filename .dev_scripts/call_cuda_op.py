@@ -10,7 +10,7 @@ import lite_detr_mmdet.ops  # noqa: F401  loads the operators
 def call(
     dtype: torch.dtype, head_dim: int, separate_key: bool, boxes: bool, num_queries: int, num_points: int
 ) -> None:
-    """One forward and one backward call; some locations lie outside of the maps."""
+    """Forward and backward of both operators; some locations lie outside of the maps."""
     shapes = [(12, 17), (6, 9), (3, 5), (2, 3)]
     spatial_shapes = torch.tensor(shapes, device='cuda')
     starts = torch.cat([spatial_shapes.new_zeros(1), spatial_shapes.prod(1).cumsum(0)[:-1]])
@@ -24,7 +24,11 @@ def call(
     arguments = (query, value, spatial_shapes, starts, reference_points, sampling_offsets, key)
     output, logsumexp = torch.ops.lite_detr.key_aware_deform_attn(*arguments)
     grads = torch.ops.lite_detr.key_aware_deform_attn_backward(torch.randn_like(output), *arguments, logsumexp, True)
-    for tensor in (output, logsumexp, *grads):
+    weights = torch.rand(bs, num_queries, num_heads, len(shapes), num_points, device='cuda').to(dtype)
+    arguments = (value, spatial_shapes, starts, reference_points, sampling_offsets, weights)
+    given = torch.ops.lite_detr.multi_scale_deform_attn(*arguments)
+    grads += torch.ops.lite_detr.multi_scale_deform_attn_backward(torch.randn_like(given), *arguments, boxes)
+    for tensor in (output, logsumexp, given, *grads):
         assert torch.isfinite(tensor).all()
 
 

@@ -7,77 +7,69 @@
 namespace lite_detr {
 namespace cuda {
 
-// One sample as the whole warp sees it.
+// Weight of a sample, and the gradient with respect to it.
 template <typename A>
-struct GenericSample {
-  Location<A> at;
-  Sample<A> sample;
-  A weight, grad;  // softmax weight, and the gradient with respect to it
+struct GenericWeight {
+  A weight, grad;
 };
 
 template <typename T>
 struct GenericBackward {
   using A = Accumulator<T>;
-  const KeyAwareDeformAttnInputs& inputs;
-  const Level* levels;
   const GenericHead<T>& head;
-  const T* query;
-  const T* grad;
+  const T* grad_output;
   A scale, logsumexp;  // of the logits; in base 2
-  int lane;
+  bool given;
 
-  __device__ __forceinline__ GenericSample<A> visit(int level, int point) const {
-    GenericSample<A> result;
-    result.at = locate<A>(inputs, levels[level], head.row, head.pair, level, point);
-    result.sample = make_sample(levels[level], result.at.x, result.at.y);
-    A logit = A(0), dot = A(0);
-    for (int channel = lane; channel < inputs.head_dim; channel += 32) {
-      logit += convert_to<A>(query[channel]) * head.sample_channel(head.key, result.sample, channel);
-      dot += convert_to<A>(grad[channel]) * head.sample_channel(head.value, result.sample, channel);
+  __device__ __forceinline__ GenericWeight<A> weigh(const GenericSample<A>& sample, int level, int point) const {
+    A dot = A(0);
+    for (int channel = threadIdx.x % 32; channel < head.inputs.head_dim; channel += 32) {
+      dot += convert_to<A>(grad_output[channel]) * head.sample_channel(head.value, sample, channel);
     }
-    logit = group_sum<32>(logit) * scale;
-    result.grad = group_sum<32>(dot);
-    result.weight = exp2_of(logit * A(kLog2E) - logsumexp);
-    return result;
+    dot = group_sum<32>(dot);
+    if (given) return {head.given_weight(level, point), dot};
+    return {exp2_of(head.compare(sample) * scale * A(kLog2E) - logsumexp), dot};
   }
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
-    backward_generic_kernel(const KeyAwareDeformAttnBackward arguments) {
+    backward_generic_kernel(const DeformAttnBackward arguments) {
   using A = Accumulator<T>;
-  const KeyAwareDeformAttnInputs& inputs = arguments.inputs;
+  const DeformAttnInputs& inputs = arguments.inputs;
   LITE_DETR_SHARED_MEMORY(shared);
   Level* levels = reinterpret_cast<Level*>(shared);
   fill_levels(inputs, levels);
 
-  const GenericHead<T> head(inputs);
+  const GenericHead<T> head(inputs, levels);
   if (!head.exists) return;  // a whole warp
   const int lane = threadIdx.x % 32;
-  const GenericBackward<T> walk{inputs,
-                                levels,
-                                head,
-                                static_cast<const T*>(inputs.query) + head.first_query_channel,
-                                static_cast<const T*>(arguments.grad_output) + head.first_query_channel,
-                                A(1) / sqrt(A(inputs.head_dim)),
-                                static_cast<const A*>(arguments.logsumexp)[head.pair] * A(kLog2E),
-                                lane};
-  const Scatter<A> scatter_value = make_scatter<A>(arguments, arguments.grad_value_sum);
-  const Scatter<A> scatter_key{inputs.key == nullptr ? arguments.grad_value_sum : arguments.grad_key_sum,
-                               scatter_value.fixed, scatter_value.scale};
+  const bool given = inputs.attention == Attention::kGivenWeights;
+  const bool separate = inputs.attention == Attention::kSeparateKey;
+  const GenericBackward<T> walk{
+      head, static_cast<const T*>(arguments.grad_output) + head.first_query_channel, A(1) / sqrt(A(inputs.head_dim)),
+      given ? A(0) : static_cast<const A*>(arguments.logsumexp)[head.pair] * A(kLog2E), given};
+  const int batch = static_cast<int>(head.row / inputs.num_queries);
+  const int head_index = static_cast<int>(head.pair - head.row * inputs.num_heads);
+  const Scatter<A> scatter_value = make_scatter<A>(arguments, arguments.grad_value_sum, batch, head_index);
+  const Scatter<A> scatter_key{separate ? arguments.grad_key_sum : arguments.grad_value_sum, scatter_value.fixed,
+                               scatter_value.scale};
 
   A delta = A(0);
-  for (int level = 0; level < inputs.num_levels; ++level) {
+  for (int level = 0; !given && level < inputs.num_levels; ++level) {
     for (int point = 0; point < inputs.num_points; ++point) {
-      const GenericSample<A> s = walk.visit(level, point);
+      const GenericWeight<A> s = walk.weigh(head.find_sample(level, point), level, point);
       delta += s.weight * s.grad;
     }
   }
 
   A* references =
-      static_cast<A*>(arguments.grad_reference_per_head) + head.pair * inputs.num_levels * inputs.reference_dim;
+      arguments.grad_reference_per_head == nullptr
+          ? nullptr
+          : static_cast<A*>(arguments.grad_reference_per_head) + head.pair * inputs.num_levels * inputs.reference_dim;
   // As many channels of grad_query as fit into registers at a time; the first time everything else is done as well.
   for (int first = 0; first < inputs.head_dim; first += kGenericBlock) {
+    if (given && first > 0) break;
     A grad_query[kGenericChannels];
 #pragma unroll
     for (int i = 0; i < kGenericChannels; ++i) grad_query[i] = A(0);
@@ -85,30 +77,32 @@ __global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
     for (int point = 0; point < inputs.num_points; ++point) {
       A offset_x = A(0), offset_y = A(0);
       for (int level = 0; level < inputs.num_levels; ++level) {
-        const GenericSample<A> s = walk.visit(level, point);
-        const A logit_grad = s.weight * (s.grad - delta) * walk.scale;
+        const GenericSample<A> sample = head.find_sample(level, point);
+        const GenericWeight<A> s = walk.weigh(sample, level, point);
+        const A logit_grad = given ? A(0) : s.weight * (s.grad - delta) * walk.scale;
+        if (!given) {
 #pragma unroll
-        for (int i = 0; i < kGenericChannels; ++i) {
-          const int channel = first + lane + 32 * i;
-          if (channel < inputs.head_dim)
-            grad_query[i] += logit_grad * head.sample_channel(head.key, s.sample, channel);
+          for (int i = 0; i < kGenericChannels; ++i) {
+            const int channel = first + lane + 32 * i;
+            if (channel < inputs.head_dim)
+              grad_query[i] += logit_grad * head.sample_channel(head.key, sample, channel);
+          }
         }
         if (first > 0) continue;
 
         A corner_grad[4] = {A(0), A(0), A(0), A(0)};
         for (int channel = lane; channel < inputs.head_dim; channel += 32) {
-          const A grad_of_value = s.weight * convert_to<A>(walk.grad[channel]);
-          const A grad_of_key = logit_grad * convert_to<A>(walk.query[channel]);
+          const A grad_of_value = s.weight * convert_to<A>(walk.grad_output[channel]);
+          const A grad_of_key = given ? A(0) : logit_grad * convert_to<A>(head.query[channel]);
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
-            const int token = s.sample.corners.token[c];
+            const int token = sample.token[c];
             if (token < 0) continue;
-            const A value = head.corner_channel(head.value, token, channel);
-            const A key = head.corner_channel(head.key, token, channel);
-            corner_grad[c] += grad_of_value * value + grad_of_key * key;
-            const int64_t index = head.first_token_channel + token * head.token_stride + channel;
-            const A weight = s.sample.weights.weight[c];
-            if (inputs.key == nullptr) {
+            corner_grad[c] += grad_of_value * head.corner_channel(head.value, token, channel);
+            if (!given) corner_grad[c] += grad_of_key * head.corner_channel(head.key, token, channel);
+            const int64_t index = head.first_value_channel + token * inputs.value_strides.token + channel;
+            const A weight = sample.weight[c];
+            if (!separate) {
               const A merged[1] = {weight * (grad_of_value + grad_of_key)};
               scatter_value.add(index, merged);
             } else {
@@ -120,8 +114,9 @@ __global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
         }
 #pragma unroll
         for (int c = 0; c < 4; ++c) corner_grad[c] = group_sum<32>(corner_grad[c]);
+        const Level& map = levels[level];
         const LocationGradient<A> location =
-            location_gradient(s.at, s.sample, levels[level], inputs.num_points, corner_grad);
+            location_gradient(sample.at, sample.cell, map.width, map.height, inputs.num_points, corner_grad);
         if (inputs.offset_levels == 1) {
           offset_x += location.offset_x;
           offset_y += location.offset_y;
@@ -130,21 +125,28 @@ __global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
           offset_y = location.offset_y;
         }
         if (lane == 0) {
+          if (given) {
+            const int64_t index = (head.pair * inputs.num_levels + level) * inputs.num_points + point;
+            store_as(arguments.grad_attention_weights, inputs.weight_dtype, index, s.grad);
+          }
           if (inputs.offset_levels > 1 || level == inputs.num_levels - 1) {
             const int64_t offset_level = inputs.offset_levels > 1 ? level : 0;
             const int64_t index = 2 * ((head.pair * inputs.offset_levels + offset_level) * inputs.num_points + point);
             store_as(arguments.grad_sampling_offsets, inputs.offset_dtype, index, offset_x);
             store_as(arguments.grad_sampling_offsets, inputs.offset_dtype, index + 1, offset_y);
           }
-          A* reference = references + level * inputs.reference_dim;
-          const A parts[4] = {location.center_x, location.center_y, location.box_width, location.box_height};
+          if (references != nullptr) {
+            A* reference = references + level * inputs.reference_dim;
+            const A parts[4] = {location.center_x, location.center_y, location.box_width, location.box_height};
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            if (i < inputs.reference_dim) reference[i] = (point == 0 ? A(0) : reference[i]) + parts[i];
+            for (int i = 0; i < 4; ++i) {
+              if (i < inputs.reference_dim) reference[i] = (point == 0 ? A(0) : reference[i]) + parts[i];
+            }
           }
         }
       }
     }
+    if (given) break;
 #pragma unroll
     for (int i = 0; i < kGenericChannels; ++i) {
       const int channel = first + lane + 32 * i;
@@ -153,15 +155,6 @@ __global__ void __launch_bounds__(kGenericThreads, kGenericMinBlocks<T>)
       }
     }
   }
-}
-
-template <typename T>
-cudaError_t launch_backward_generic(const KeyAwareDeformAttnBackward& arguments, cudaStream_t stream) {
-  const int64_t blocks = count_generic_blocks(arguments.inputs);
-  const int64_t shared_bytes = level_table_bytes(arguments.inputs.num_levels);
-  if (blocks > kMaxBlocks || shared_bytes > kMaxSharedBytes) return cudaErrorInvalidConfiguration;
-  LITE_DETR_LAUNCH((backward_generic_kernel<T>), blocks, kGenericThreads, shared_bytes, stream, arguments);
-  return cudaGetLastError();
 }
 
 }  // namespace cuda

@@ -7,15 +7,19 @@
 namespace lite_detr {
 namespace cuda {
 
-// Top left, top right, bottom left, bottom right; -1 for a corner outside the map.
-struct alignas(16) CornerTokens {
-  int token[4];
+// What the locations of one head of one query are read from: its rows of sampling_offsets and reference_points.
+struct LocationRows {
+  const char* offsets;
+  const char* references;
 };
 
-template <typename A>
-struct alignas(16) CornerWeights {
-  A weight[4];
-};
+// row = b * num_queries + q, pair = row * num_heads + m.
+__device__ __forceinline__ LocationRows location_rows(const DeformAttnInputs& inputs, int64_t row, int64_t pair) {
+  const int offsets = 2 * inputs.offset_levels * inputs.num_points * bytes_of(inputs.offset_dtype);
+  const int references = inputs.num_levels * inputs.reference_dim * bytes_of(inputs.reference_dtype);
+  return {static_cast<const char*>(inputs.sampling_offsets) + pair * offsets,
+          static_cast<const char*>(inputs.reference_points) + row * references};
+}
 
 // A sampling location in pixels of its level (the centre of the first pixel is 0) and how it came about.
 template <typename A>
@@ -25,67 +29,72 @@ struct Location {
   A scale_x, scale_y;    // pixels per unit of offset
 };
 
+// offset, reference: which pair of its row. Rounded as written, so that forward and both walks of backward agree.
 template <typename A>
-struct Sample {
-  CornerTokens corners;
-  CornerWeights<A> weights;
-  A fraction_x, fraction_y;
-  bool inside;  // touches the map; false for a location that is not finite
-};
-
-// Location of point `point` of level `level` for row = b * num_queries + q and pair = row * num_heads + m.
-template <typename A>
-__device__ __forceinline__ Location<A> locate(const KeyAwareDeformAttnInputs& inputs, const Level& map, int64_t row,
-                                              int64_t pair, int level, int point) {
+__device__ __forceinline__ Location<A> locate(const DeformAttnInputs& inputs, const LocationRows& rows, int offset,
+                                              int reference, A width, A height) {
   Location<A> at;
-  const int64_t offset_level = inputs.offset_levels == 1 ? 0 : level;
-  load_pair(inputs.sampling_offsets, inputs.offset_dtype,
-            (pair * inputs.offset_levels + offset_level) * inputs.num_points + point, at.offset_x, at.offset_y);
-  const int64_t reference = (row * inputs.num_levels + level) * (inputs.reference_dim / 2);
+  load_pair(rows.offsets + offset * (2 * bytes_of(inputs.offset_dtype)), inputs.offset_dtype, at.offset_x,
+            at.offset_y);
+  const int reference_bytes = 2 * bytes_of(inputs.reference_dtype);
+  const char* center = rows.references + reference * reference_bytes;
   A center_x, center_y;
-  load_pair(inputs.reference_points, inputs.reference_dtype, reference, center_x, center_y);
+  load_pair(center, inputs.reference_dtype, center_x, center_y);
   at.scale_x = at.scale_y = A(1);
   if (inputs.reference_dim == 4) {  // offsets in units of half the box, shared out over the points
     A box_width, box_height;
-    load_pair(inputs.reference_points, inputs.reference_dtype, reference + 1, box_width, box_height);
-    at.scale_x = box_width * map.width * (A(0.5) / inputs.num_points);
-    at.scale_y = box_height * map.height * (A(0.5) / inputs.num_points);
+    load_pair(center + reference_bytes, inputs.reference_dtype, box_width, box_height);
+    const A share = A(0.5) / static_cast<A>(inputs.num_points);
+    at.scale_x = multiply_rounded(multiply_rounded(box_width, width), share);
+    at.scale_y = multiply_rounded(multiply_rounded(box_height, height), share);
   }
-  at.x = center_x * map.width - A(0.5) + at.offset_x * at.scale_x;
-  at.y = center_y * map.height - A(0.5) + at.offset_y * at.scale_y;
+  at.x = fma_of(at.offset_x, at.scale_x, add_rounded(multiply_rounded(center_x, width), A(-0.5)));
+  at.y = fma_of(at.offset_y, at.scale_y, add_rounded(multiply_rounded(center_y, height), A(-0.5)));
   return at;
 }
 
+// The cell of a location: its top left pixel (-1 above or to the left of the map) and the position in the cell.
 template <typename A>
-__host__ __device__ __forceinline__ Sample<A> empty_sample() {
-  return {{{-1, -1, -1, -1}}, {{A(0), A(0), A(0), A(0)}}, A(0), A(0), false};
+struct Cell {
+  int left, top;  // -2 for a location that touches no pixel or is not finite
+  A fraction_x, fraction_y;
+  __host__ __device__ __forceinline__ bool inside() const { return left != -2; }
+};
+
+template <typename A>
+__host__ __device__ __forceinline__ Cell<A> find_cell(A width_of_map, A height_of_map, A x, A y) {
+  // False for NaN, and what passes can be converted to an int.
+  const bool inside = x > A(-1) && x < width_of_map && y > A(-1) && y < height_of_map;
+  x = inside ? x : A(-2);
+  y = inside ? y : A(-2);
+  const A floor_x = floor_of(x), floor_y = floor_of(y);
+  return {static_cast<int>(floor_x), static_cast<int>(floor_y), x - floor_x, y - floor_y};
 }
 
-// Corners and weights at (x, y). Every token that is not -1 lies inside the map.
+// Top left, top right, bottom left, bottom right. Every corner is a pixel of the map (the first pixel of value where
+// the map is empty): one outside is moved to the border, and its weight is zero. So nothing has to be asked before a
+// load. Not for an empty value.
 template <typename A>
-__host__ __device__ __forceinline__ Sample<A> make_sample(const Level& map, A x, A y) {
-  // False for NaN, and what passes can be converted to an int.
-  const bool inside = x > A(-1) && x < A(map.width) && y > A(-1) && y < A(map.height);
-  if (!inside) return empty_sample<A>();
-  const A floor_x = floor_of(x), floor_y = floor_of(y);
-  const int left = static_cast<int>(floor_x), top = static_cast<int>(floor_y);
-  const A fx = x - floor_x, fy = y - floor_y;
-  // On integers: a float cannot tell the last pixels of a map wider than 2^24 apart.
-  const bool has_left = left >= 0 && left < map.width, has_right = left + 1 < map.width;
-  const bool has_top = top >= 0 && top < map.height, has_bottom = top + 1 < map.height;
-  const int token = map.start + top * map.width + left;
-  Sample<A> sample;
-  sample.corners.token[0] = has_top && has_left ? token : -1;
-  sample.corners.token[1] = has_top && has_right ? token + 1 : -1;
-  sample.corners.token[2] = has_bottom && has_left ? token + map.width : -1;
-  sample.corners.token[3] = has_bottom && has_right ? token + map.width + 1 : -1;
-  sample.weights.weight[0] = (A(1) - fy) * (A(1) - fx);
-  sample.weights.weight[1] = (A(1) - fy) * fx;
-  sample.weights.weight[2] = fy * (A(1) - fx);
-  sample.weights.weight[3] = fy * fx;
-  sample.fraction_x = fx, sample.fraction_y = fy;
-  sample.inside = true;
-  return sample;
+struct Corners {
+  int x[2], y[2];  // columns and rows
+  A weight_x[2], weight_y[2];
+};
+
+template <typename A>
+__host__ __device__ __forceinline__ Corners<A> find_corners(int width, int height, const Cell<A>& cell) {
+  Corners<A> corners;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    // On integers: a float cannot tell the last pixels of a map wider than 2^24 apart.
+    const int x = cell.left + i, y = cell.top + i;
+    const A weight_x = i == 0 ? A(1) - cell.fraction_x : cell.fraction_x;
+    const A weight_y = i == 0 ? A(1) - cell.fraction_y : cell.fraction_y;
+    corners.weight_x[i] = static_cast<unsigned int>(x) < static_cast<unsigned int>(width) ? weight_x : A(0);
+    corners.weight_y[i] = static_cast<unsigned int>(y) < static_cast<unsigned int>(height) ? weight_y : A(0);
+    corners.x[i] = max(min(x, width - 1), 0);
+    corners.y[i] = max(min(y, height - 1), 0);
+  }
+  return corners;
 }
 
 // Gradient of one sample with respect to what its location was made of.
@@ -95,23 +104,28 @@ struct LocationGradient {
   A center_x, center_y, box_width, box_height;  // of the normalised reference
 };
 
-// corner_grad[c]: derivative of the loss with respect to the weight of corner c (0 outside the map).
+// corner_grad[c]: derivative of the loss with respect to the weight of corner c, were it inside the map.
 template <typename A>
-__host__ __device__ __forceinline__ LocationGradient<A> location_gradient(const Location<A>& at,
-                                                                          const Sample<A>& sample, const Level& map,
-                                                                          int num_points, const A (&corner_grad)[4]) {
+__host__ __device__ __forceinline__ LocationGradient<A> location_gradient(const Location<A>& at, const Cell<A>& cell,
+                                                                          int width, int height, int num_points,
+                                                                          const A (&corner_grad)[4]) {
   // Not multiplied out: the offset or the scale may be infinite.
-  if (!sample.inside) return {A(0), A(0), A(0), A(0), A(0), A(0)};
-  const A fx = sample.fraction_x, fy = sample.fraction_y;
-  const A grad_x = (A(1) - fy) * (corner_grad[1] - corner_grad[0]) + fy * (corner_grad[3] - corner_grad[2]);
-  const A grad_y = (A(1) - fx) * (corner_grad[2] - corner_grad[0]) + fx * (corner_grad[3] - corner_grad[1]);
+  if (!cell.inside()) return {A(0), A(0), A(0), A(0), A(0), A(0)};
+  const A fx = cell.fraction_x, fy = cell.fraction_y;
+  const A left = cell.left >= 0 ? A(1) : A(0), right = cell.left + 1 < width ? A(1) : A(0);
+  const A top = cell.top >= 0 ? A(1) : A(0), bottom = cell.top + 1 < height ? A(1) : A(0);
+  const A top_left = top * left * corner_grad[0], top_right = top * right * corner_grad[1];
+  const A bottom_left = bottom * left * corner_grad[2], bottom_right = bottom * right * corner_grad[3];
+  const A grad_x = (A(1) - fy) * (top_right - top_left) + fy * (bottom_right - bottom_left);
+  const A grad_y = (A(1) - fx) * (bottom_left - top_left) + fx * (bottom_right - top_right);
   LocationGradient<A> grad;
   grad.offset_x = grad_x * at.scale_x;
   grad.offset_y = grad_y * at.scale_y;
-  grad.center_x = grad_x * map.width;
-  grad.center_y = grad_y * map.height;
-  grad.box_width = grad.center_x * at.offset_x * (A(0.5) / num_points);
-  grad.box_height = grad.center_y * at.offset_y * (A(0.5) / num_points);
+  grad.center_x = grad_x * static_cast<A>(width);
+  grad.center_y = grad_y * static_cast<A>(height);
+  const A share = A(0.5) / static_cast<A>(num_points);
+  grad.box_width = grad.center_x * at.offset_x * share;
+  grad.box_height = grad.center_y * at.offset_y * share;
   return grad;
 }
 

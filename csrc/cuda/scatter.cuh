@@ -18,9 +18,10 @@ constexpr int kAtomicChannels = 1;
 
 // Fixed point: a sum of x is kept as the sum of the integers round(x * 2^exponent). The exponent is the largest with
 // which no sum can leave an int64, found from bounds of the inputs, so it depends on the inputs alone.
-constexpr int kNotFinite = INT32_MIN;  // exponent of inputs that are not all finite: the sums are NaN
+constexpr int kNotFinite = INT32_MIN;  // exponent where an input is not finite: the sums are NaN
 
-enum LargestValue { kLargestGradOutput, kLargestQuery, kLargestValue, kLargestKey };
+// Which rows' largest 2-norm; with given weights kNormQuery is of the rows of attention_weights.
+enum Norm { kNormGradOutput, kNormQuery, kNormValue, kNormKey };
 
 // bound: finite, no summand is larger; count: of the summands.
 __host__ __device__ __forceinline__ int fixed_point_exponent(double bound, int64_t count, int largest_exponent) {
@@ -32,38 +33,36 @@ __host__ __device__ __forceinline__ int fixed_point_exponent(double bound, int64
                                      : (exponent < -largest_exponent ? -largest_exponent : exponent);
 }
 
-__device__ __forceinline__ double from_bits(unsigned long long bits, float) {
-  return __uint_as_float(static_cast<unsigned int>(bits));
-}
-__device__ __forceinline__ double from_bits(unsigned long long bits, double) {
-  return __longlong_as_double(static_cast<long long>(bits));
-}
-__device__ __forceinline__ unsigned long long magnitude_bits(float x) { return __float_as_uint(fabsf(x)); }
-__device__ __forceinline__ unsigned long long magnitude_bits(double x) {
-  return static_cast<unsigned long long>(__double_as_longlong(fabs(x)));
-}
-
 // 2^exponent lies in A: the largest exponent it is asked for.
 template <typename A>
 constexpr int kLargestExponent = sizeof(A) == 8 ? 1022 : 126;
 
+// Of the sums of one head of one image: an outlier elsewhere takes no bits from them.
 template <typename A>
-__device__ __forceinline__ int exponent_of_scatter(const KeyAwareDeformAttnBackward& arguments) {
-  const unsigned long long* largest = arguments.largest_values;
-  const KeyAwareDeformAttnInputs& inputs = arguments.inputs;
-  const double grad = from_bits(largest[kLargestGradOutput], A());
-  const double query = from_bits(largest[kLargestQuery], A());
-  const double value = from_bits(largest[kLargestValue], A());
-  const double key = from_bits(largest[kLargestKey], A());
-  // A token receives a * grad + dlogit * query / sqrt(head_dim) with 0 <= a <= 1, dlogit = a * (da - sum(a * da)) and
-  // |da| = |<grad, sampled value>| <= head_dim * grad * value, times a bilinear weight <= 1.
-  const double head_dim = inputs.head_dim;
-  const double bound = grad * (1.0 + 2.0 * sqrt(head_dim) * value * query);
+__device__ __forceinline__ int exponent_of_scatter(const DeformAttnBackward& arguments, int64_t batch, int head) {
+  const DeformAttnInputs& inputs = arguments.inputs;
+  const int64_t heads = inputs.batch_size * inputs.num_heads, index = batch * inputs.num_heads + head;
+  const double* norms = arguments.largest_norms;
+  const double grad = norms[kNormGradOutput * heads + index], query = norms[kNormQuery * heads + index];
+  const double value = norms[kNormValue * heads + index], key = norms[kNormKey * heads + index];
+  double bound, products;
+  int64_t count;
+  if (inputs.attention == Attention::kGivenWeights) {
+    // A token receives a * grad times a bilinear weight <= 1 from each sample.
+    bound = products = grad * query;
+    count = inputs.num_queries * inputs.num_levels * inputs.num_points;
+  } else {
+    // The samples of one query add up to less than |grad| + 2 * |grad| * |value| * |query| / sqrt(head_dim), as a
+    // token receives a * grad + dlogit * query / sqrt(head_dim) with sum(a) = 1, dlogit = a * (da - sum(a * da)) and
+    // |da| = |<grad, sampled value>|, times a bilinear weight <= 1.
+    bound = grad * (1.0 + 2.0 * value * query / sqrt(static_cast<double>(inputs.head_dim)));
+    products = grad * value + query * (value + key);
+    count = inputs.num_queries;
+  }
   // Nothing on the way may leave the range of A either. These are not numbers if an input is not.
-  const double products = head_dim * (grad * value + query * (value + key));
   const double limit = sizeof(A) == 8 ? 1e300 : 1e37;
   if (!(bound <= limit && products <= limit)) return kNotFinite;
-  return fixed_point_exponent(bound, inputs.num_queries * inputs.num_levels * inputs.num_points, kLargestExponent<A>);
+  return fixed_point_exponent(bound, count, kLargestExponent<A>);
 }
 
 __device__ __forceinline__ long long to_fixed(float x, float scale) { return __float2ll_rn(x * scale); }
@@ -102,10 +101,11 @@ struct Scatter {
 };
 
 template <typename A>
-__device__ __forceinline__ Scatter<A> make_scatter(const KeyAwareDeformAttnBackward& arguments, void* sum) {
+__device__ __forceinline__ Scatter<A> make_scatter(const DeformAttnBackward& arguments, void* sum, int64_t batch,
+                                                   int head) {
   Scatter<A> scatter{sum, arguments.deterministic, A(1)};
   if (arguments.deterministic) {
-    const int exponent = exponent_of_scatter<A>(arguments);
+    const int exponent = exponent_of_scatter<A>(arguments, batch, head);
     scatter.scale = exponent == kNotFinite ? A(0) : static_cast<A>(ldexp(1.0, exponent));
   }
   return scatter;

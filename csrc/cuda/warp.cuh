@@ -1,4 +1,5 @@
-// Sums over the lanes of a group: kLanes successive lanes of a warp, a power of two. All 32 lanes must take part.
+// Exchanges between the lanes of a group: kLanes successive lanes of a warp, a power of two. All 32 lanes of the warp
+// must take part.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,7 +17,13 @@ __device__ __forceinline__ A group_sum(A x) {
   return x;
 }
 
-// Number of sums that group_sums leaves in each lane.
+// Which of the kValues sums of group_sums a lane is left with, if there are not more sums than lanes.
+template <int kLanes, int kValues>
+__device__ __forceinline__ int owned_sum(int lane) {
+  static_assert(kValues <= kLanes, "at most one sum a lane");
+  return lane * kValues / kLanes;
+}
+// Number of sums that it leaves in each lane.
 template <int kLanes, int kValues>
 constexpr int kSumsPerLane = kValues > kLanes ? kValues / kLanes : 1;
 
@@ -43,6 +50,30 @@ __device__ __forceinline__ void group_sums(int lane, A (&values)[kValues]) {
       values[0] += __shfl_xor_sync(kAllLanes, values[0], offset);
     }
   }
+}
+
+// The largest of the kValues numbers that the lanes of a group own (see owned_sum), for every lane.
+template <int kLanes, int kValues>
+__device__ __forceinline__ float largest_owned(float x) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset >= kLanes / kValues; offset /= 2) {
+    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
+  }
+  return x;
+}
+
+// Their sum.
+template <int kLanes, int kValues>
+__device__ __forceinline__ float sum_owned(float x) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset >= kLanes / kValues; offset /= 2) x += __shfl_xor_sync(kAllLanes, x, offset);
+  return x;
+}
+
+// What the lane that owns number `index` of kValues has.
+template <int kLanes, int kValues>
+__device__ __forceinline__ float from_owner(float x, int index) {
+  return __shfl_sync(kAllLanes, x, index * (kLanes / kValues), kLanes);
 }
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-"""The fused operator on a GPU. Without one, test_cuda_host.py runs the same kernels in an emulator.
+"""The fused operators on a GPU. Without one, test_cuda_host.py runs the same kernels in an emulator.
 
 Needs torch and the compiled extension alone: ``LITE_DETR_OPS_ONLY=1 pytest --noconftest tests/ops/test_cuda.py``.
 """
@@ -6,7 +6,7 @@ Needs torch and the compiled extension alone: ``LITE_DETR_OPS_ONLY=1 pytest --no
 import pytest
 import torch
 
-from lite_detr_mmdet.ops import key_aware_deform_attn
+from lite_detr_mmdet.ops import key_aware_deform_attn, multi_scale_deform_attn
 
 
 def find_obstacle() -> str:
@@ -27,7 +27,8 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 # Bound of the relative L2 error by the dtype of the result.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5, torch.float16: 1.5e-3, torch.bfloat16: 1.2e-2}
 PYRAMID = [(25, 42), (13, 21), (7, 11), (4, 6)]
-NAMES = ('query', 'value', 'reference_points', 'sampling_offsets', 'key')
+NAMES = ('query', 'value', 'reference_points', 'sampling_offsets', 'key', 'attention_weights')
+ATTENTION = ['shared', 'separate', 'given']
 
 
 def make_arguments(
@@ -39,12 +40,15 @@ def make_arguments(
     num_points=4,
     dtype=torch.float32,
     location_dtype=torch.float32,
-    separate_key=False,
+    attention='shared',
     boxes=False,
     shared_offsets=False,
     device='cuda',
 ):
-    """Random arguments by name; ``num_queries`` None: the tokens. Locations keep away from the borders of cells."""
+    """Random arguments by name; ``num_queries`` None: the tokens. Locations keep away from the borders of cells.
+
+    ``attention`` is 'shared' or 'separate' (the key), or 'given' (the weights: ordinary attention).
+    """
     generator = torch.Generator().manual_seed(0)
     spatial_shapes = torch.tensor(shapes)
     num_value = int(spatial_shapes.prod(1).sum())
@@ -63,24 +67,34 @@ def make_arguments(
         again = (distance.amin(3, keepdim=True) if shared_offsets else distance) < 2e-3
         offsets = torch.where(again, (2 * torch.randn(offset_size, generator=generator)).to(location_dtype), offsets)
     arguments = dict(
-        query=torch.randn((bs, num_queries, num_heads, head_dim), generator=generator).to(dtype),
         value=torch.randn(value_size, generator=generator).to(dtype),
         spatial_shapes=spatial_shapes,
         level_start_index=torch.cat([spatial_shapes.new_zeros(1), spatial_shapes.prod(1).cumsum(0)[:-1]]),
         reference_points=reference_points,
         sampling_offsets=offsets,
-        key=torch.randn(value_size, generator=generator).to(dtype) if separate_key else None,
     )
-    return {name: tensor if tensor is None else tensor.to(device) for name, tensor in arguments.items()}
+    if attention == 'given':
+        weights = torch.randn((bs, num_queries, num_heads, len(shapes) * num_points), generator=generator).softmax(-1)
+        arguments['attention_weights'] = weights.unflatten(-1, (len(shapes), num_points)).to(dtype)
+    else:
+        arguments['query'] = torch.randn((bs, num_queries, num_heads, head_dim), generator=generator).to(dtype)
+    if attention == 'separate':
+        arguments['key'] = torch.randn(value_size, generator=generator).to(dtype)
+    return {name: tensor.to(device) for name, tensor in arguments.items()}
+
+
+def call(arguments, backend='fused'):
+    operator = multi_scale_deform_attn if 'attention_weights' in arguments else key_aware_deform_attn
+    return operator(**arguments, backend=backend)
 
 
 def run(arguments, backend, dtype=None):
     """Output and gradients by name, of the sum of the output weighted by fixed numbers."""
-    arguments, given_dtype = dict(arguments), arguments['query'].dtype
-    names = [name for name in NAMES if arguments[name] is not None]
+    arguments, given_dtype = dict(arguments), arguments['value'].dtype
+    names = [name for name in NAMES if name in arguments]
     for name in names:
         arguments[name] = arguments[name].detach().to(dtype or arguments[name].dtype).requires_grad_()
-    output = key_aware_deform_attn(**arguments, backend=backend)
+    output = call(arguments, backend)
     weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64, device=output.device).sin() * 3
     grad_output = weights.view_as(output).to(given_dtype).to(output.dtype)
     grads = torch.autograd.grad(output, [arguments[name] for name in names], grad_output)
@@ -93,7 +107,7 @@ def assert_close(actual, expected, dtype):
     for name, reference in expected.items():
         result = actual[name]
         error = (result.double() - reference.double()).norm() / torch.maximum(reference.double().norm(), smallest)
-        bound = max(TOLERANCE[result.dtype], TOLERANCE[torch.float64 if dtype == torch.float64 else torch.float32])
+        bound = max(TOLERANCE[result.dtype], TOLERANCE[dtype])
         assert error <= bound, f'{name}: {error:.2e}, at most {bound:.2e} is allowed'
 
 
@@ -105,16 +119,17 @@ def check(**options):
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('separate_key', [False, True], ids=['shared', 'separate'])
+@pytest.mark.parametrize('attention', ATTENTION)
 @pytest.mark.parametrize('head_dim', [16, 32, 64, 5, 48, 300])
-def test_matches_reference(dtype, separate_key, head_dim):
-    check(dtype=dtype, separate_key=separate_key, head_dim=head_dim, num_queries=None if head_dim == 32 else 100)
+def test_matches_reference(dtype, attention, head_dim):
+    check(dtype=dtype, attention=attention, head_dim=head_dim, num_queries=None if head_dim == 32 else 100)
 
 
 @pytest.mark.parametrize('num_levels', [1, 2, 3, 4])
 @pytest.mark.parametrize('num_points', [1, 3, 4, 8])
-def test_levels_and_points(num_levels, num_points):
-    check(shapes=PYRAMID[:num_levels], num_points=num_points)
+@pytest.mark.parametrize('attention', ['shared', 'given'])
+def test_levels_and_points(num_levels, num_points, attention):
+    check(shapes=PYRAMID[:num_levels], num_points=num_points, attention=attention)
 
 
 @pytest.mark.parametrize('boxes', [False, True], ids=['points', 'boxes'])
@@ -209,7 +224,7 @@ def test_runs_on_the_current_stream():
         late = torch.zeros_like(arguments['value'])
         torch.cuda._sleep(200_000_000)  # about 0.1 s
         late.copy_(arguments['value'])
-        output = key_aware_deform_attn(**dict(arguments, value=late), backend='fused')
+        output = call(dict(arguments, value=late))
     assert not stream.query()
     stream.synchronize()
     torch.testing.assert_close(output, expected, rtol=0, atol=0)
@@ -220,13 +235,13 @@ def test_in_a_graph():
     arguments = make_arguments(num_queries=64)
     for name in ('spatial_shapes', 'level_start_index'):
         arguments[name] = arguments[name].cpu()
-    key_aware_deform_attn(**arguments, backend='fused')
+    call(arguments)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output = key_aware_deform_attn(**arguments, backend='fused')
+        output = call(arguments)
     arguments['value'].mul_(0.5)
     graph.replay()
-    torch.testing.assert_close(output, key_aware_deform_attn(**arguments, backend='fused'), rtol=0, atol=0)
+    torch.testing.assert_close(output, call(arguments), rtol=0, atol=0)
 
 
 @needs_two_gpus
@@ -239,10 +254,10 @@ def test_another_device_than_the_current_one():
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('separate_key', [False, True], ids=['shared', 'separate'])
-def test_deterministic_algorithms(dtype, separate_key):
+@pytest.mark.parametrize('attention', ATTENTION)
+def test_deterministic_algorithms(dtype, attention):
     """Bitwise equal from run to run, and close to the reference."""
-    arguments = make_arguments(dtype=dtype, separate_key=separate_key)
+    arguments = make_arguments(dtype=dtype, attention=attention)
     expected = run(arguments, 'reference', torch.float64)
     torch.use_deterministic_algorithms(True)
     try:
@@ -252,13 +267,120 @@ def test_deterministic_algorithms(dtype, separate_key):
             assert all(torch.equal(first[name], again[name]) for name in first)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert_close(first, expected, torch.float32)
+    assert_close(first, expected, dtype)
+
+
+def test_deterministic_with_outliers():
+    """Outliers in one head take no exactness from the others."""
+    arguments = make_arguments()
+    arguments['query'][0, :3, 0] *= 1e4
+    expected = run(arguments, 'reference', torch.float64)['value'][:, :, 1:]
+    torch.use_deterministic_algorithms(True)
+    try:
+        result = run(arguments, 'fused')['value'][:, :, 1:]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (result.double() - expected).norm() <= 2e-6 * expected.norm()
+
+
+def test_head_major_values():
+    """Values whose heads lie outside of the tokens in memory: no copy, equal results."""
+    arguments = make_arguments()
+    expected = run(arguments, 'fused')
+    value = arguments['value'].transpose(1, 2).contiguous().transpose(1, 2)
+    assert_close(run(dict(arguments, value=value), 'fused'), expected, torch.float32)
+
+
+@pytest.mark.parametrize('attention', ATTENTION)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_runs_the_fast_kernels(dtype, attention):
+    """What csrc/cuda/choose_kernel.cuh says, seen by the profiler."""
+    arguments = make_arguments(dtype=dtype, attention=attention)
+    for head_dim, kind in ((32, 'fast'), (24, 'generic')):
+        arguments = make_arguments(dtype=dtype, attention=attention, head_dim=head_dim, num_queries=64)
+        run(arguments, 'fused')
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            run(arguments, 'fused')
+            torch.cuda.synchronize()
+        names = [event.key for event in profile.key_averages()]
+        for direction in ('forward', 'backward'):
+            assert any(f'{direction}_{kind}_kernel' in name for name in names), names
+
+
+@pytest.mark.parametrize('attention', ATTENTION)
+def test_opcheck(attention):
+    """Schema, fake kernel and autograd registration agree with the CUDA implementation."""
+    arguments = make_arguments(attention=attention, num_queries=30)
+    for name in NAMES:
+        if name in arguments:
+            arguments[name].requires_grad_()
+    order = ('query', 'value', 'spatial_shapes', 'level_start_index', 'reference_points', 'sampling_offsets')
+    if attention == 'given':
+        operator = torch.ops.lite_detr.multi_scale_deform_attn.default
+        call_with = [arguments[name] for name in (*order[1:], 'attention_weights')]
+    else:
+        operator = torch.ops.lite_detr.key_aware_deform_attn.default
+        call_with = [*(arguments[name] for name in order), arguments.get('key')]
+    # Atomics add in no fixed order: compare two runs loosely.
+    torch.library.opcheck(operator, tuple(call_with), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('attention', ATTENTION)
+@pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])
+def test_compile(attention, mode):
+    """Without a graph break; 'reduce-overhead' captures CUDA graphs."""
+    arguments = make_arguments(attention=attention, num_queries=64)
+    expected = call(arguments)
+    compiled = torch.compile(lambda given: call(given) * 2, fullgraph=True, mode=mode)
+    for _ in range(3):
+        output = compiled(arguments).clone()
+    torch.testing.assert_close(output, 2 * expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('attention', ATTENTION)
+def test_autocast(attention, dtype):
+    """Values are cast, locations are not, and the gradients have the dtypes of what came in."""
+    arguments = make_arguments(attention=attention, num_queries=50)
+    expected = run(arguments, 'reference', torch.float64)
+    with torch.autocast('cuda', dtype):
+        result = run(arguments, 'fused')
+    assert result['output'].dtype == dtype and result['value'].dtype == torch.float32
+    assert_close({name: tensor.float() for name, tensor in result.items()}, expected, dtype)
+
+
+@pytest.mark.parametrize('attention', ATTENTION)
+def test_backward_in_a_graph(attention):
+    """A whole training step captured, and replayed on other numbers."""
+    arguments = make_arguments(attention=attention, num_queries=64)
+    for name in ('spatial_shapes', 'level_start_index'):
+        arguments[name] = arguments[name].cpu()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run(arguments, 'fused')
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run(arguments, 'fused')
+    arguments['value'].mul_(0.5)
+    graph.replay()
+    assert_close(captured, run(arguments, 'fused'), torch.float32)
+
+
+def test_capture_of_shapes_that_need_a_copy_is_refused():
+    """A copy from pageable memory cannot be captured: the error says what can."""
+    arguments = make_arguments(num_queries=8)
+    arguments['spatial_shapes'] = arguments['spatial_shapes'].cpu()
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(ValueError, match='while a CUDA graph is captured'), torch.cuda.graph(graph):
+        call(arguments)
 
 
 def test_forward_is_deterministic():
     arguments = make_arguments()
-    first = key_aware_deform_attn(**arguments, backend='fused')
-    assert all(torch.equal(first, key_aware_deform_attn(**arguments, backend='fused')) for _ in range(5))
+    first = call(arguments)
+    assert all(torch.equal(first, call(arguments)) for _ in range(5))
 
 
 def test_more_than_2_to_the_31_elements():
@@ -289,7 +411,7 @@ def test_memory_of_forward():
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    output = key_aware_deform_attn(**arguments, backend='fused')
+    output = call(arguments)
     extra = torch.cuda.max_memory_allocated() - before
     logsumexp_bytes = output.numel() // 32 * 4
     assert extra <= output.numel() * 4 + logsumexp_bytes + 4096
@@ -302,4 +424,4 @@ def test_limits_are_said():
     arguments['reference_points'] = torch.zeros((2, 3, 1025, 2), device='cuda')
     arguments['sampling_offsets'] = torch.zeros((2, 3, 8, 1, 4, 2), device='cuda')
     with pytest.raises(ValueError, match='at most 1024 levels'):
-        key_aware_deform_attn(**arguments, backend='fused')
+        call(arguments)

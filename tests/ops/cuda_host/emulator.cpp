@@ -30,7 +30,7 @@ struct Fiber {
   void* fake_stack = nullptr;
   Barrier waiting = Barrier::kNone;
   bool done = false;
-  uint64_t exchanged[2] = {};  // by turns, so that a shuffle needs one barrier
+  uint64_t exchanged[2] = {}, site[2] = {};  // by turns, so that a shuffle needs one barrier
   int turn = 0;
 };
 
@@ -44,6 +44,9 @@ struct State {
   uint4* shared = nullptr;
   Order order = Order::kForward;
   std::mt19937 random;
+  int multiprocessors = 132;
+  const char *first_counted = nullptr, *last_counted = nullptr;
+  int64_t additions = 0;
 } state;
 
 [[noreturn]] void fail(const char* message) {
@@ -145,14 +148,30 @@ void wait_for_all(Barrier barrier) {
   back_to_scheduler(fiber);
 }
 
-uint64_t exchange(uint64_t bits, int lane_mask) {
+uint64_t exchange(uint64_t bits, int source, uint64_t site) {
   Fiber& fiber = *state.fibers[threadIdx.x];
   const int turn = fiber.turn;
   fiber.turn = 1 - turn;
   fiber.exchanged[turn] = bits;
+  fiber.site[turn] = site;
   wait_for_all(Barrier::kShuffle);
   // The other lane may be at the next shuffle already, which uses the other slot, but no further.
-  return state.fibers[threadIdx.x ^ lane_mask]->exchanged[turn];
+  const Fiber& other = *state.fibers[threadIdx.x / kWarp * kWarp + source];
+  if (other.site[turn] != site) fail("lanes meet at different shuffles");
+  return other.exchanged[turn];
+}
+
+void set_multiprocessors(int count) { state.multiprocessors = count; }
+
+void count_additions(const void* first, const void* last) {
+  state.first_counted = static_cast<const char*>(first);
+  state.last_counted = static_cast<const char*>(last);
+  state.additions = 0;
+}
+int64_t counted_additions() { return state.additions; }
+void note_addition(const void* address) {
+  const char* byte = static_cast<const char*>(address);
+  state.additions += byte >= state.first_counted && byte < state.last_counted;
 }
 
 void launch(int64_t blocks, int threads, int64_t shared_bytes, const std::function<void()>& kernel) {
@@ -177,3 +196,8 @@ void launch(int64_t blocks, int threads, int64_t shared_bytes, const std::functi
 }
 
 }  // namespace emulation
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = emulation::state.multiprocessors;
+  return cudaSuccess;
+}

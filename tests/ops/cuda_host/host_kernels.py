@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 KERNELS = HERE.parents[2] / 'csrc' / 'cuda'
 FLAGS = ['-std=c++17', '-O1', '-g1', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined']
 FLAGS += ['-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas']
-# As in key_aware_deform_attn_cuda.h
+# As in deform_attn_cuda.h
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 LEVELS_IN = ['host', 'device int64', 'device int32']
 ORDERS = ['forward', 'backward', 'random']
@@ -53,7 +53,7 @@ def build(folder: Path) -> Dict[str, Path]:
     """
     compiler = [find_compiler(), *FLAGS, f'-I{HERE / "include"}', f'-I{KERNELS}']
     device = {arch: [f'-D__CUDA_ARCH__={arch[3:]}0', '-x', 'c++'] for arch in ('sm_80', 'sm_90')}
-    name = 'key_aware_deform_attn_{}.cu'
+    name = 'deform_attn_{}.cu'
     compile_all(
         folder,
         [
@@ -73,9 +73,11 @@ def build(folder: Path) -> Dict[str, Path]:
 
 @dataclass
 class Case:
-    """Arguments of one call, as :func:`lite_detr_mmdet.ops.key_aware_deform_attn` takes them, and how to run it."""
+    """Arguments of one call, as the operators take them, and how to run it: with attention_weights ordinary
+    deformable attention, without them key-aware attention.
+    """
 
-    query: Tensor
+    query: Optional[Tensor]
     value: Tensor
     spatial_shapes: Tensor
     level_start_index: Tensor
@@ -83,50 +85,79 @@ class Case:
     sampling_offsets: Tensor
     grad_output: Tensor
     key: Optional[Tensor] = None
+    attention_weights: Optional[Tensor] = None
     levels_in: str = 'host'
     deterministic: bool = False
+    reference_grad: bool = True
+    head_major: bool = False  # heads outside of tokens in the memory of value and key
+    multiprocessors: int = 1  # of the GPU; with few of them tiles are large
+    counted_tokens: int = 0  # additions to the gradients of the first tokens are counted
     order: str = 'forward'
     seed: int = 0
     missing_bytes: int = 0  # by which the program makes value too short
 
+    @property
+    def head_dim(self) -> int:
+        return self.value.shape[3]
+
     def write(self, file) -> None:
-        bs, num_queries, num_heads, head_dim = self.query.shape
+        bs, num_queries, num_heads = self.sampling_offsets.shape[:3]
+        given = self.attention_weights is not None
         header = [
-            DTYPES.index(self.query.dtype),
+            DTYPES.index(self.value.dtype),
             DTYPES.index(self.reference_points.dtype),
             DTYPES.index(self.sampling_offsets.dtype),
-            *(bs, num_queries, self.value.shape[1], num_heads, head_dim),
+            DTYPES.index(self.attention_weights.dtype) if given else 0,
+            *(bs, num_queries, self.value.shape[1], num_heads, self.head_dim),
             *(self.spatial_shapes.shape[0], self.sampling_offsets.shape[4]),
             *(self.reference_points.shape[3], self.sampling_offsets.shape[3]),
-            int(self.key is not None),
+            2 if given else int(self.key is not None),
             LEVELS_IN.index(self.levels_in),
             int(self.deterministic),
+            int(self.reference_grad),
+            int(self.head_major),
+            self.multiprocessors,
+            self.counted_tokens,
             ORDERS.index(self.order),
             self.seed,
             self.missing_bytes,
         ]
         index = torch.int32 if self.levels_in == 'device int32' else torch.int64
-        tensors = [torch.tensor(header), self.query, self.value, self.key, self.reference_points]
+        value, key = (
+            tensor.transpose(1, 2) if self.head_major and tensor is not None else tensor
+            for tensor in (self.value, self.key)
+        )
+        tensors = [torch.tensor(header), None if given else self.query, value, key, self.reference_points]
         tensors += [self.sampling_offsets, self.spatial_shapes.to(index), self.level_start_index.to(index)]
-        for tensor in [*tensors, self.grad_output]:
+        for tensor in [*tensors, self.attention_weights, self.grad_output]:
             if tensor is not None:
                 file.write(to_bytes(tensor))
 
     def read(self, file) -> Dict[str, Tensor]:
-        accumulator = torch.float64 if self.query.dtype == torch.float64 else torch.float32
-        grad_dtype = self.query.dtype if self.deterministic else accumulator
+        accumulator = torch.float64 if self.value.dtype == torch.float64 else torch.float32
+        grad_dtype = self.value.dtype if self.deterministic else accumulator
+        given = self.attention_weights is not None
+        bs, num_queries, num_heads = self.sampling_offsets.shape[:3]
+        value_shape, query_shape = self.value.shape, (bs, num_queries, num_heads, self.head_dim)
+        if self.head_major:
+            value_shape = self.value.transpose(1, 2).shape
         layout = {
-            'output': (self.query.flatten(2), self.query.dtype),
-            'logsumexp': (self.query[..., 0], accumulator),
-            'query': (self.query, self.query.dtype),
-            'value': (self.value, grad_dtype),
-            'key': (self.key, grad_dtype),
-            'reference_points': (self.reference_points, self.reference_points.dtype),
-            'sampling_offsets': (self.sampling_offsets, self.sampling_offsets.dtype),
+            'output': ((bs, num_queries, num_heads * self.head_dim), self.value.dtype),
+            'logsumexp': None if given else (query_shape[:3], accumulator),
+            'query': None if given else (query_shape, self.value.dtype),
+            'value': (value_shape, grad_dtype),
+            'key': None if self.key is None else (value_shape, grad_dtype),
+            'attention_weights': (self.attention_weights.shape, self.attention_weights.dtype) if given else None,
+            'reference_points': (self.reference_points.shape, self.reference_points.dtype)
+            if self.reference_grad
+            else None,
+            'sampling_offsets': (self.sampling_offsets.shape, self.sampling_offsets.dtype),
+            'additions': ((), torch.int64),
         }
-        return {
-            name: from_bytes(file, like.shape, dtype) for name, (like, dtype) in layout.items() if like is not None
-        }
+        results = {name: from_bytes(file, torch.Size(kind[0]), kind[1]) for name, kind in layout.items() if kind}
+        if self.head_major:
+            results.update({name: results[name].transpose(1, 2) for name in ('value', 'key') if name in results})
+        return results
 
 
 def to_bytes(tensor: Tensor) -> bytes:

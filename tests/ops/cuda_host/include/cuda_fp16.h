@@ -27,3 +27,18 @@ inline __half __float2half_rn(float x) {
   const long units = lrintf(ldexpf(magnitude, 10 - exponent));
   return {static_cast<uint16_t>(sign | (((exponent + 14) << 10) + units))};
 }
+
+// Two at a time; each result rounded once.
+struct alignas(4) __half2 {
+  __half x, y;
+};
+inline __half2 __float2half2_rn(float x) { return {__float2half_rn(x), __float2half_rn(x)}; }
+inline __half2 __hmul2(__half2 a, __half2 b) {
+  return {__float2half_rn(__half2float(a.x) * __half2float(b.x)),
+          __float2half_rn(__half2float(a.y) * __half2float(b.y))};
+}
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
+  return {__float2half_rn(fmaf(__half2float(a.x), __half2float(b.x), __half2float(c.x))),
+          __float2half_rn(fmaf(__half2float(a.y), __half2float(b.y), __half2float(c.y)))};
+}
+inline float2 __half22float2(__half2 x) { return make_float2(__half2float(x.x), __half2float(x.y)); }
