@@ -57,8 +57,9 @@ format: $(STAMP)
 	$(PY) -m ruff format .
 	$(if $(SOURCES),$(CLANG_FORMAT) -i $(SOURCES))
 
-# Compile every CUDA kernel with nvcc, where there is one, and fail if registers spill.
+# Compile every CUDA kernel with nvcc, where there is one; fail if registers spill or more is issued than allowed.
 kernels: $(STAMP)
+	$(PY) -m pip install -q -r requirements/kernels.txt
 	$(PY) .dev_scripts/compile_cuda_kernels.py --archs sm_80 sm_90
 
 # Run the CPU operator's tests under AddressSanitizer and UndefinedBehaviorSanitizer.

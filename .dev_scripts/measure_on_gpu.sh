@@ -71,7 +71,8 @@ pack() {
     # What a Python with torch, numpy, scipy, matplotlib, OpenCV and pytest lacks; setuptools with pkg_resources.
     "$python" -m pip download -q --no-deps --only-binary=:all: --implementation cp --python-version 3.12 \
         "${platforms[@]}" --platform manylinux2014_x86_64 -c requirements/constraints.txt -d "$work/wheels" \
-        mmengine mmdet pycocotools addict termcolor terminaltables yapf platformdirs shapely 'setuptools>=77.0.3,<81'
+        mmengine mmdet pycocotools addict termcolor terminaltables yapf platformdirs shapely 'setuptools>=77.0.3,<81' \
+        'deformops>=3,<4'
     [ -e "$work/$mmcv.tar.gz" ] ||
         "$python" -m pip download -q --no-deps --no-binary :all: --no-build-isolation -d "$work" "mmcv==${mmcv#*-}"
     du -sh "$work/wheels" "$work/$mmcv.tar.gz"
@@ -89,6 +90,7 @@ build() {
 
 kernels() {
     local peer=$work/mmcv_ms_deform_attn/mmcv_ms_deform_attn.so extra=()
+    install_wheels # deformops is a peer
     if [ -e "$peer" ]; then extra+=(--mmcv-library "$peer"); fi
     if [ -e "$results/limits.json" ]; then extra+=(--limits "$results/limits.json"); fi
     run_op "$python" benchmarks/key_aware_deform_attn.py --device cuda --passes forward backward --offsets init \
