@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lite_detr_mmdet.ops import key_aware_deform_attn
+from lite_detr_mmdet.ops import key_aware_deform_attn, multi_scale_deform_attn
 
 
 def get_sampling_locations(arguments: Dict[str, Tensor]) -> Tensor:
@@ -62,6 +62,12 @@ def fused(**arguments: Tensor) -> Tensor:
     return key_aware_deform_attn(**arguments, backend='fused')
 
 
+def split_weights(query: Tensor, sampling_offsets: Tensor) -> Tensor:
+    """Logits of attention weights, (bs, num_queries, num_heads, num_levels * num_points): a part of the queries."""
+    num_levels, num_points = sampling_offsets.shape[3:5]
+    return query[..., : num_levels * num_points]
+
+
 def mmcv(
     query: Tensor,
     value: Tensor,
@@ -79,8 +85,7 @@ def mmcv(
         spatial_shapes=spatial_shapes, reference_points=reference_points, sampling_offsets=sampling_offsets
     )
     locations = get_sampling_locations(arguments)
-    num_levels, num_points = sampling_offsets.shape[3:5]
-    weights = query[..., : num_levels * num_points].softmax(-1).unflatten(-1, (num_levels, num_points))
+    weights = split_weights(query, sampling_offsets).softmax(-1).unflatten(-1, sampling_offsets.shape[3:5])
     if not value.is_cuda:
         from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
@@ -92,6 +97,42 @@ def mmcv(
         value.to(dtype), spatial_shapes, level_start_index, locations.to(dtype), weights.to(dtype), step
     )
     return output.to(value.dtype)
+
+
+def fused_msda(
+    query: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    key: Optional[Tensor] = None,
+) -> Tensor:
+    """This package's ordinary multi-scale deformable attention, weights as for mmcv."""
+    weights = split_weights(query, sampling_offsets).softmax(-1).unflatten(-1, sampling_offsets.shape[3:5])
+    return multi_scale_deform_attn(
+        value, spatial_shapes, level_start_index, reference_points, sampling_offsets, weights, backend='fused'
+    )
+
+
+def deformops(
+    query: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    key: Optional[Tensor] = None,
+) -> Tensor:
+    """Multi-scale deformable attention of deformops 3 (PyPI, Python 3.12 and later), weights as for mmcv."""
+    from deformops.registry import msda
+
+    locations = get_sampling_locations(
+        dict(spatial_shapes=spatial_shapes, reference_points=reference_points, sampling_offsets=sampling_offsets)
+    )
+    logits = split_weights(query, sampling_offsets)
+    output = msda(value, spatial_shapes, level_start_index, locations.to(value.dtype), logits, method='softmax')
+    return output.reshape(*query.shape[:2], -1)
 
 
 class MMCVFunction(torch.autograd.Function):
@@ -120,4 +161,11 @@ def find_mmcv_function() -> Callable[..., Tensor]:
     return MultiScaleDeformableAttnFunction.apply
 
 
-FORMS: Dict[str, Callable[..., Tensor]] = dict(fused=fused, released=released, sample_once=sample_once, mmcv=mmcv)
+FORMS: Dict[str, Callable[..., Tensor]] = dict(
+    fused=fused,
+    released=released,
+    sample_once=sample_once,
+    fused_msda=fused_msda,
+    mmcv=mmcv,
+    deformops=deformops,
+)

@@ -4,8 +4,9 @@
     python benchmarks/gpu_limits.py --out benchmarks/results/gpu/limits
 
 Rates are bytes a second, medians over the repeats. `copy`: bytes read and written by a copy of 2 GiB. `l1_gather` and
-`l2_gather`: rows of 128 or 64 bytes (a head of a token in 32 or 16 bits, 32 channels) at random places of 16 KiB a
-block, or of 32 MiB. `atomic`: rows of 128 bytes in float32 added at random places of 32 MiB.
+`l2_gather`: rows of 128 or 64 bytes (a head of a token in 32 or 16 bits, 32 channels), one of the 8 heads, at random
+places of 16 KiB a block, or of 32 MiB of all heads. `atomic`: rows of 128 bytes in float32 added at random places of
+32 MiB.
 """
 
 import argparse
@@ -26,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 THREADS = 128  # of a block, as in gpu_limits.cu
 SAMPLES = 256  # rows that a group of threads visits
 BLOCKS = 8192
+HEADS = 8
 TABLE_BYTES, WINDOW_BYTES, COPY_BYTES = 32 << 20, 16 << 10, 2 << 30
 
 
@@ -70,9 +72,10 @@ def make_kernels(library: ctypes.CDLL) -> Dict[str, tuple]:
     for row_bytes in (128, 64):
         lanes = row_bytes // 16
         moved = BLOCKS * THREADS // lanes * SAMPLES * row_bytes
-        rows, window = TABLE_BYTES // row_bytes, WINDOW_BYTES // row_bytes
+        # Of the rows of HEADS heads, which follow each other, a block reads those of one.
+        rows, window = TABLE_BYTES // (HEADS * row_bytes), WINDOW_BYTES // row_bytes
         for name, size in (('l1', window), ('l2', rows)):
-            arguments = (table, out, size, rows, lanes, SAMPLES, BLOCKS)
+            arguments = (table, out, size, rows, lanes, HEADS * lanes, SAMPLES, BLOCKS)
             kernels[f'{name}_gather_{row_bytes}'] = (call('limits_gather', *arguments), moved)
     lanes = 8
     moved = BLOCKS * THREADS // lanes * SAMPLES * 128
