@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize fuzz-op cuda-build release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize fuzz-op cuda-build wheels release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -73,6 +73,10 @@ fuzz-op: $(STAMP)
 # Build the whole extension with a CUDA torch, which needs nvcc but no GPU, in a folder of its own.
 cuda-build:
 	.dev_scripts/build_cuda_without_gpu.sh $(or $(FOLDER),build/cuda)
+
+# Build the wheel for the torch of this environment; PYTHONS="python3.10 python3.12" try it in clean environments.
+wheels: $(STAMP)
+	PY=$(PY) .dev_scripts/build_wheels.sh $(or $(FOLDER),dist)
 
 # Build wheel and source archive, install each in a clean environment, use them there.
 release-check:

@@ -11,10 +11,13 @@ Environment variables:
     DEBUG=1: No optimisation, with debugging symbols and assertions.
 """
 
+import ctypes
 import glob
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -28,6 +31,11 @@ MIM_FILES = ('model-index.yml', 'configs', 'tools', 'demo')
 EXTENSION_NAME = f'{PACKAGE}.ops._C'
 # setuptools runs this file for metadata and source archives, too: those need no torch and no compiler.
 COMPILING_COMMANDS = {'bdist_egg', 'bdist_wheel', 'build', 'build_ext', 'develop', 'editable_wheel', 'install'}
+
+
+# The library registers operators and has no Python symbols, so one wheel serves every Python. In the source tree it
+# keeps the name of the interpreter that built it, because each may have another torch.
+FOR_ANY_PYTHON = 'bdist_wheel' in sys.argv[1:]
 
 
 class BuildPyWithMim(build_py):
@@ -110,6 +118,38 @@ def get_cuda_reason(torch):
     return None
 
 
+def get_compiler_reason():
+    """Why no compiler of this platform can build the operators, or None."""
+    if platform.system() == 'Windows':
+        return (
+            "the CPU kernels use the vector extensions of GCC and clang, which Microsoft's compiler lacks; attention "
+            'then runs in plain PyTorch'
+        )
+    return None
+
+
+def get_openmp_flags(torch):
+    """Compiler flags with which ``at::parallel_for``, a template with an OpenMP pragma, runs on torch's own threads.
+
+    The library is not linked to a runtime: it must be the one that torch has loaded, a second one would keep a second
+    set of threads. GCC calls GNU's interface, which all runtimes have, and clang LLVM's, which GNU's lacks.
+    """
+    if 'ATen parallel backend: OpenMP' not in torch.__config__.parallel_info():
+        return []
+    compiler = shlex.split(os.environ.get('CXX') or ('clang++' if platform.system() == 'Darwin' else 'c++'))
+    try:
+        is_clang = 'clang' in subprocess.run([*compiler, '--version'], capture_output=True, text=True).stdout
+    except OSError as error:
+        sys.exit(f'The compiler {compiler[0]!r} cannot be run ({error}): set CXX to GCC or clang.')
+    libraries = glob.glob(os.path.join(os.path.dirname(torch.__file__), 'lib', 'libtorch_cpu.*'))
+    if is_clang and libraries and not hasattr(ctypes.CDLL(libraries[0]), '__kmpc_fork_call'):
+        sys.exit(
+            f"{compiler[0]} calls LLVM's OpenMP runtime, and this torch ({torch.__version__}) brings GNU's: the "
+            'library would not load. Set CXX to GCC, e.g. `CXX=g++ pip install ...`.'
+        )
+    return ['-Xclang', '-fopenmp'] if platform.system() == 'Darwin' else ['-fopenmp']
+
+
 def get_sources(*patterns):
     """Sources below csrc, relative to this file as setuptools wants them."""
     return sorted(
@@ -135,10 +175,7 @@ def get_ops_extension():
     # GCC's note on the calling convention of wide vectors concerns functions that are all inlined.
     cxx_flags = ['-O0', '-g'] if debug else ['-O3', '-g0', '-DNDEBUG']
     cxx_flags += ['-Wno-psabi', '-Wno-maybe-uninitialized'] if platform.system() == 'Linux' else []
-    if 'ATen parallel backend: OpenMP' in torch.__config__.parallel_info() and platform.system() == 'Linux':
-        # at::parallel_for is a template with an OpenMP pragma. Its runtime must be the one that torch has loaded, so
-        # the library is not linked: a second one would keep a second set of threads.
-        cxx_flags.append('-fopenmp')
+    cxx_flags += get_openmp_flags(torch)
     if with_cuda:
         sources += get_sources('cuda/*.cpp', 'cuda/*.cu')
         nvcc_flags = ['-O0', '-g', '-G'] if debug else ['-O3', '-DNDEBUG', '-lineinfo']
@@ -146,9 +183,12 @@ def get_ops_extension():
             EXTENSION_NAME,
             sources,
             extra_compile_args={'cxx': cxx_flags, 'nvcc': nvcc_flags},
+            py_limited_api=FOR_ANY_PYTHON,
         )
     else:
-        extension = CppExtension(EXTENSION_NAME, sources, extra_compile_args={'cxx': cxx_flags})
+        extension = CppExtension(
+            EXTENSION_NAME, sources, extra_compile_args={'cxx': cxx_flags}, py_limited_api=FOR_ANY_PYTHON
+        )
     extension.include_dirs.insert(0, os.path.join(ROOT, 'csrc'))
     # The library registers operators and holds no Python module: one less dependency on a Python version.
     extension.libraries = [library for library in extension.libraries if library != 'torch_python']
@@ -174,8 +214,15 @@ def get_ops_options():
     if read_flag('LITE_DETR_WITHOUT_OPS', default=False):
         print('lite_detr_mmdet builds no operators: LITE_DETR_WITHOUT_OPS is set', flush=True)
         return {}
+    reason = get_compiler_reason()
+    if reason is not None:
+        print(f'lite_detr_mmdet builds no operators: {reason}', flush=True)
+        return {}
     extension, build_extension = get_ops_extension()
-    return {'ext_modules': [extension], 'cmdclass': {'build_ext': build_extension}}
+    options = {'ext_modules': [extension], 'cmdclass': {'build_ext': build_extension}}
+    if FOR_ANY_PYTHON:
+        options['options'] = {'bdist_wheel': {'py_limited_api': 'cp310'}}
+    return options
 
 
 def get_setup_options() -> dict:

@@ -68,6 +68,43 @@ def split_weights(query: Tensor, sampling_offsets: Tensor) -> Tensor:
     return query[..., : num_levels * num_points]
 
 
+class EarlierFunction(torch.autograd.Function):
+    """The operator of an earlier commit, from the library that .dev_scripts/build_earlier_op.sh compiles."""
+
+    @staticmethod
+    def forward(ctx, *tensors: Tensor) -> Tensor:
+        named = dict(zip(ARGUMENTS, tensors), key=None)
+        output, logsumexp = torch.ops.lite_detr_base.key_aware_deform_attn(**named)
+        ctx.save_for_backward(*tensors, logsumexp)
+        return output
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> tuple:
+        *tensors, logsumexp = ctx.saved_tensors
+        named = dict(zip(ARGUMENTS, tensors), key=None, grad_output=grad_output, logsumexp=logsumexp)
+        operator = torch.ops.lite_detr_base.key_aware_deform_attn_backward
+        names = [argument.name for argument in operator.default._schema.arguments]
+        if 'reference_points_grad' in names:
+            named['reference_points_grad'] = False
+        grads = dict(zip([value.name for value in operator.default._schema.returns], operator(**named)))
+        return grads['grad_query'], grads['grad_value'], None, None, None, grads['grad_sampling_offsets']
+
+
+ARGUMENTS = (
+    'query',
+    'value',
+    'spatial_shapes',
+    'level_start_index',
+    'reference_points',
+    'sampling_offsets',
+)
+
+
+def earlier(**arguments: Tensor) -> Tensor:
+    """The compiled operator of an earlier commit, see --earlier-library."""
+    return EarlierFunction.apply(*[arguments[name] for name in ARGUMENTS])
+
+
 def mmcv(
     query: Tensor,
     value: Tensor,
@@ -168,4 +205,5 @@ FORMS: Dict[str, Callable[..., Tensor]] = dict(
     fused_msda=fused_msda,
     mmcv=mmcv,
     deformops=deformops,
+    earlier=earlier,
 )

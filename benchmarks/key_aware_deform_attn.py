@@ -1,4 +1,4 @@
-"""Time and memory of key-aware deformable attention in several forms, interleaved in one process.
+"""Time and memory of key-aware and ordinary deformable attention in several forms, interleaved in one process.
 
     python benchmarks/key_aware_deform_attn.py                       # CPU, float32, batch 1, glibc as it is
     python benchmarks/key_aware_deform_attn.py --keep-pages          # the same with an allocator that keeps its pages
@@ -137,13 +137,22 @@ def make_run(form: Callable[..., Tensor], arguments: Dict[str, Tensor], passes: 
 
 
 def benchmark_case(
-    arguments: Dict[str, Tensor], passes: str, forms: List[str], device: str, repeats: int, flush: bool = False
+    arguments: Dict[str, Tensor],
+    passes: str,
+    forms: List[str],
+    device: str,
+    repeats: int,
+    flush: bool = False,
+    layout: str = 'token_major',
 ) -> Dict[str, dict]:
     """Median and minimum seconds, and peak bytes, of each form; floors have no memory."""
     runs, peaks = {}, {}
     for name in forms:
         try:
-            run = make_run(FORMS[name], arguments, passes)
+            inputs = dict(arguments)
+            if layout == 'head_major' and name in ('fused', 'fused_msda'):
+                inputs['value'] = inputs['value'].transpose(1, 2).contiguous().transpose(1, 2)
+            run = make_run(FORMS[name], inputs, passes)
             run()
             peaks[name] = measure_peak_bytes(run, device)
         except (RuntimeError, ImportError) as error:  # a form that lacks a dtype, memory, or mmcv
@@ -212,7 +221,16 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         default=['forward', 'forward+backward'],
     )
     parser.add_argument('--offsets', nargs='+', choices=('init', 'random'), default=['init', 'random'])
-    parser.add_argument('--forms', nargs='+', choices=tuple(FORMS), default=list(FORMS))
+    parser.add_argument(
+        '--forms', nargs='+', choices=tuple(FORMS), default=[form for form in FORMS if form != 'earlier']
+    )
+    parser.add_argument(
+        '--layout',
+        choices=('token_major', 'head_major'),
+        default='token_major',
+        help='of the values that the fused forms read: heads inside of the tokens, or outside as for a padded batch',
+    )
+    parser.add_argument('--earlier-library', type=Path, help='of .dev_scripts/build_earlier_op.sh, for form earlier')
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument('--threads', type=int, help='CPU threads of torch')
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
@@ -232,13 +250,15 @@ def main() -> None:
         keep_pages()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.earlier_library:
+        torch.ops.load_library(str(args.earlier_library))
     if args.mmcv_library:
         torch.ops.load_library(str(args.mmcv_library))
     rates = json.loads(args.limits.read_text())['results'] if args.limits else None
     environment = describe_environment(args.device)
-    settings = (
-        {} if args.device == 'cpu' else {'cache': 'flushed before every call' if args.flush else 'as it is left'}
-    )
+    settings = {'value layout': args.layout}
+    if args.device != 'cpu':
+        settings['cache'] = 'flushed before every call' if args.flush else 'as it is left'
     cases = []
     for queries, bs, dtype, passes, offsets in itertools.product(
         args.queries, args.batch_sizes, args.dtypes, args.passes, args.offsets
@@ -247,7 +267,7 @@ def main() -> None:
             bs, queries, getattr(torch, dtype), args.device, QUICK_SHAPES if args.quick else SHAPES, offsets
         )
         results = benchmark_case(
-            arguments, passes, args.forms, args.device, 1 if args.quick else args.repeats, args.flush
+            arguments, passes, args.forms, args.device, 1 if args.quick else args.repeats, args.flush, args.layout
         )
         case = dict(queries=queries, bs=bs, dtype=dtype, passes=passes, offsets=offsets, results=results)
         if rates and passes != 'forward+backward':

@@ -33,8 +33,6 @@ struct BackwardQuery {
     int64_t in_tile;
     int64_t query;
     int64_t head;
-    const A* value;
-    const A* key;            // value, if it is the key
     int64_t* value_address;  // [block][corner][lane]
     int64_t* key_address;    // value_address, if value is the key
     A* weight;               // bilinear
@@ -83,27 +81,23 @@ struct BackwardQuery {
     to.in_tile = i;
     to.query = tile.query[i];
     to.head = h;
-    to.value = static_cast<const A*>(args.value) + tile.image * args.value_stride[0] + h * args.value_stride[2];
-    to.key = to.value;
-    if (kSeparateKey) {
-      to.key = static_cast<const A*>(args.key) + tile.image * args.key_stride[0] + h * args.key_stride[2];
-    }
+    const A* value = row_of_query<A>(args.value, args.value_stride, tile.image, 0, h);
+    const A* key = kSeparateKey ? row_of_query<A>(args.key, args.key_stride, tile.image, 0, h) : nullptr;
     if (i + 1 < tile.size) {
       const int64_t ahead = tile.query[i + 1];
       const int64_t bytes = args.head_dim * sizeof(A);
       sampler.prefetch_offsets(args, tile.image, ahead, h);
-      if (!kGiven) prefetch(row_of_query<A>(args.query, args.query_stride, tile.image, ahead, h), 0, bytes);
-      prefetch(row_of_query<A>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), 0, bytes);
+      if (!kGiven) prefetch(row_of_query<A>(args.query, args.query_stride, tile.image, ahead, h), bytes);
+      prefetch(row_of_query<A>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), bytes);
     }
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     const V one = splat(A(1));
     for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
       const auto cells = sampler.locate(args, i, xy, block);
       sampler.store_weights(cells, to.weight + 4 * N * block);
-      sampler.store_addresses(cells, args.value_stride[1] * sizeof(A), to.value, zeros,
-                              to.value_address + 4 * N * block);
+      sampler.store_addresses(cells, args.value_stride[1] * sizeof(A), value, zeros, to.value_address + 4 * N * block);
       if (kSeparateKey) {
-        sampler.store_addresses(cells, args.key_stride[1] * sizeof(A), to.key, zeros, to.key_address + 4 * N * block);
+        sampler.store_addresses(cells, args.key_stride[1] * sizeof(A), key, zeros, to.key_address + 4 * N * block);
       }
       A* slope = to.slope + kSlopes * N * block;
       store_bits(slope, cells.left);
@@ -125,14 +119,10 @@ struct BackwardQuery {
   // Lane-wise products of a corner's rows with the query and with the gradient of the output.
   struct ProductsOf {
     C channels;
-    const A* value;
-    const A* key;
     const int64_t* value_address;
     const int64_t* key_address;
     const A* scaled;  // where they do not fit registers
     const A* grad;
-    const A* next_value;
-    const A* next_key;
     const int64_t* next_value_address;
     const int64_t* next_key_address;
     int64_t lanes;  // that hold samples
@@ -150,10 +140,10 @@ struct BackwardQuery {
     LITE_DETR_OUTLINE Products products_outlined(int64_t lane) const { return products(lane); }
     LITE_DETR_METHOD Products products(int64_t lane) const {
       const int64_t bytes = HeadDim > 0 ? HeadDim * sizeof(A) : row_bytes;
-      prefetch(next_value, next_value_address[lane], bytes);
-      if (kSeparateKey) prefetch(next_key, next_key_address[lane], bytes);
-      const A* value_row = at<A>(value, value_address[lane]);
-      const A* key_row = kSeparateKey ? at<A>(key, key_address[lane]) : value_row;
+      prefetch(next_value_address[lane], bytes);
+      if (kSeparateKey) prefetch(next_key_address[lane], bytes);
+      const A* value_row = at<const A>(value_address[lane]);
+      const A* key_row = kSeparateKey ? at<const A>(key_address[lane]) : value_row;
       V with_query = {}, with_grad = {};
       for (int64_t v = 0; v < channels.vectors(); ++v) {
         const V x = channels.load(value_row, v);
@@ -177,8 +167,7 @@ struct BackwardQuery {
     const int64_t at_head = (tile.image * args.num_queries + head.query) * args.num_heads + head.head;
     const A scale = A(1) / std::sqrt(static_cast<A>(args.head_dim));
     const int64_t row_bytes = args.head_dim * sizeof(A);
-    ProductsOf products{channels, head.value, head.key, nullptr, nullptr,   scaled, grad, next.value,
-                        next.key, nullptr,    nullptr,  0,       row_bytes, {},     {}};
+    ProductsOf products{channels, nullptr, nullptr, scaled, grad, nullptr, nullptr, 0, row_bytes, {}, {}};
     {
       const A* q =
           kGiven ? nullptr : row_of_query<A>(args.query, args.query_stride, tile.image, head.query, head.head);
@@ -304,7 +293,6 @@ struct BackwardQuery {
   // Adds the gradient of the query: the corners' rows of the key times their coefficients.
   LITE_DETR_METHOD void add_keys(const Head& head, int64_t first_vector, int64_t num_vectors, V* top,
                                  V* bottom) const {
-    const A* const key = head.key;
     for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
       const int64_t left = sampler.num_samples - block * N;
       const int64_t lanes = left < N ? left : N;
@@ -312,7 +300,7 @@ struct BackwardQuery {
       const A* const weight = coefficient + 4 * N * block;
       LITE_DETR_NO_UNROLL for (int64_t lane = 0; lane < lanes; ++lane) {
         for (int corner = 0; corner < 4; ++corner) {
-          const A* from = at<A>(key, address[corner * N + lane]);
+          const A* from = at<const A>(address[corner * N + lane]);
           for (int64_t v = 0; v < num_vectors; ++v) {
             (corner < 2 ? top : bottom)[v] += weight[corner * N + lane] * channels.load(from, first_vector + v);
           }

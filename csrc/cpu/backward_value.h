@@ -24,8 +24,6 @@ struct BackwardValue {
     int64_t in_tile;
     int64_t query;
     int64_t head;
-    A* grad_value;
-    A* grad_key;
     int64_t* value_address;  // [block][corner][lane]
     int64_t* key_address;
     A* weight;  // bilinear
@@ -60,34 +58,32 @@ struct BackwardValue {
     to.in_tile = i;
     to.query = tile.query[i];
     to.head = h;
-    to.grad_value = static_cast<A*>(args.grad_value) + tile.image * stride[0] + h * stride[2];
-    if (kSeparateKey) {
-      to.grad_key =
-          static_cast<A*>(args.grad_key) + tile.image * args.grad_key_stride[0] + h * args.grad_key_stride[2];
-    }
+    const A* grad_value = row_of_query<A>(args.grad_value, stride, tile.image, 0, h);
+    const A* grad_key =
+        kSeparateKey ? row_of_query<A>(args.grad_key, args.grad_key_stride, tile.image, 0, h) : nullptr;
     if (i + 1 < tile.size) {
       const int64_t ahead = tile.query[i + 1];
       const int64_t bytes = args.head_dim * sizeof(A);
       sampler.prefetch_offsets(args, tile.image, ahead, h);
-      if (!kGiven) prefetch(row_of_query<A>(args.query, args.query_stride, tile.image, ahead, h), 0, bytes);
-      prefetch(row_of_query<A>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), 0, bytes);
+      if (!kGiven) prefetch(row_of_query<A>(args.query, args.query_stride, tile.image, ahead, h), bytes);
+      prefetch(row_of_query<A>(args.grad_output, args.grad_output_stride, tile.image, ahead, h), bytes);
     }
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     for (int64_t block = s_begin / N; block * N < s_end; ++block) {
       const auto cells = sampler.locate(args, i, xy, block);
       sampler.store_weights(cells, to.weight + 4 * N * block);
-      sampler.store_addresses(cells, stride[1] * sizeof(A), to.grad_value, outside, to.value_address + 4 * N * block);
+      sampler.store_addresses(cells, stride[1] * sizeof(A), grad_value, outside, to.value_address + 4 * N * block);
       if (kSeparateKey) {
-        sampler.store_addresses(cells, args.grad_key_stride[1] * sizeof(A), to.grad_key, outside,
+        sampler.store_addresses(cells, args.grad_key_stride[1] * sizeof(A), grad_key, outside,
                                 to.key_address + 4 * N * block);
       }
     }
   }
 
   // Adds a sample's update to one corner after the other: two corners may be the same token.
-  LITE_DETR_METHOD void add(A* base, const int64_t* address, const A* weight, const V* update) const {
+  LITE_DETR_METHOD void add(const int64_t* address, const A* weight, const V* update) const {
     LITE_DETR_UNROLL for (int corner = 0; corner < 4; ++corner) {
-      A* to = at_mutable<A>(base, address[corner * N]);
+      A* to = at<A>(address[corner * N]);
       const A w = weight[corner * N];
       for (int64_t v = 0; v < kVectors; ++v) {
         channels.store(to, v, channels.load(to, v) + w * update[v]);
@@ -96,10 +92,9 @@ struct BackwardValue {
   }
 
   // The same for any number of channels: (a * x + b * y) times the bilinear weights.
-  LITE_DETR_METHOD void add_rows(A* base, const int64_t* address, const A* weight, A a, const A* x, A b,
-                                 const A* y) const {
+  LITE_DETR_METHOD void add_rows(const int64_t* address, const A* weight, A a, const A* x, A b, const A* y) const {
     LITE_DETR_NO_UNROLL for (int corner = 0; corner < 4; ++corner) {
-      A* to = at_mutable<A>(base, address[corner * N]);
+      A* to = at<A>(address[corner * N]);
       const A w = weight[corner * N];
       for (int64_t v = 0; v < channels.vectors(); ++v) {
         const V update = a * load_bits<V>(x + v * N) + b * load_bits<V>(y + v * N);
@@ -132,8 +127,7 @@ struct BackwardValue {
       const int64_t* value_address = head.value_address + at_sample;
       const A* weight = head.weight + at_sample;
       for (int corner = 0; corner < 4; ++corner) {
-        prefetch(next.grad_value, next.value_address[at_sample + corner * N],
-                 HeadDim > 0 ? HeadDim * sizeof(A) : row_bytes);
+        prefetch(next.value_address[at_sample + corner * N], HeadDim > 0 ? HeadDim * sizeof(A) : row_bytes);
       }
       const A a = attention[s];
       const A b = kGiven ? A(0) : logit_grad[s];
@@ -144,13 +138,13 @@ struct BackwardValue {
           key_update[v] = b * q[v];
           if (form == Form::kSharedKey) value_update[v] += key_update[v];
         }
-        add(head.grad_value, value_address, weight, value_update);
-        if (kSeparateKey) add(head.grad_key, head.key_address + at_sample, weight, key_update);
+        add(value_address, weight, value_update);
+        if (kSeparateKey) add(head.key_address + at_sample, weight, key_update);
       } else if constexpr (kGiven) {
-        add_rows(head.grad_value, value_address, weight, a, grad, A(0), grad);
+        add_rows(value_address, weight, a, grad, A(0), grad);
       } else {
-        add_rows(head.grad_value, value_address, weight, a, grad, kSeparateKey ? A(0) : b, query);
-        if (kSeparateKey) add_rows(head.grad_key, head.key_address + at_sample, weight, A(0), grad, b, query);
+        add_rows(value_address, weight, a, grad, kSeparateKey ? A(0) : b, query);
+        if (kSeparateKey) add_rows(head.key_address + at_sample, weight, A(0), grad, b, query);
       }
     }
   }

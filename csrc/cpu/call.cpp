@@ -23,6 +23,13 @@ void check_dense(const char* name, const TensorView& tensor, int64_t dims) {
   }
 }
 
+// The kernels multiply by the distance of two tokens in 32 bits.
+void check_token_stride(const char* name, const TensorView& tensor) {
+  if (tensor.stride(1) * size_of(tensor.type) > std::numeric_limits<int32_t>::max()) {
+    throw ArgumentError(ArgumentError::Kind::kValue, std::string(name) + " must have less than 2 GB between tokens");
+  }
+}
+
 void copy_strides(const TensorView& tensor, int64_t count, int64_t* strides) {
   for (int64_t dim = 0; dim < count; ++dim) strides[dim] = tensor.stride(dim);
 }
@@ -69,10 +76,12 @@ Call::Call(const Inputs& in, std::vector<Level> levels) : levels_(std::move(leve
     copy_strides(*in.attention_weights, 3, args_.weight_stride);
   }
   check_dense("value", in.value, 1);
+  check_token_stride("value", in.value);
   args_.value = in.value.data;
   copy_strides(in.value, 3, args_.value_stride);
   if (in.key != nullptr) {
     check_dense("key", *in.key, 1);
+    check_token_stride("key", *in.key);
     args_.key = in.key->data != nullptr ? in.key->data : this;  // as above
     copy_strides(*in.key, 3, args_.key_stride);
   }
@@ -129,6 +138,7 @@ void Call::backward(const TensorView& grad_output, const void* logsumexp, const 
                     int64_t num_threads, const ParallelFor& parallel_for) {
   check_dense("grad_output", grad_output, 1);
   check_dense("grad_value", gradients.value, 1);
+  check_token_stride("grad_value", gradients.value);
   args_.grad_output = grad_output.data;
   copy_strides(grad_output, 2, args_.grad_output_stride);
   args_.grad_output_stride[2] = args_.head_dim;
@@ -138,6 +148,7 @@ void Call::backward(const TensorView& grad_output, const void* logsumexp, const 
   copy_strides(gradients.value, 3, args_.grad_value_stride);
   if (args_.key != nullptr) {
     check_dense("grad_key", gradients.key, 1);
+    check_token_stride("grad_key", gradients.key);
     args_.grad_key = const_cast<void*>(gradients.key.data);
     copy_strides(gradients.key, 3, args_.grad_key_stride);
   }

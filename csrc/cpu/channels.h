@@ -22,9 +22,9 @@ LITE_DETR_INLINE const T* row_of_query(const void* base, const int64_t* stride, 
 template <typename T>
 struct Corners {
   const T* row[4];
-  LITE_DETR_METHOD Corners(const T* base, const int64_t* address, int64_t stride)
-      : row{at<T>(base, address[0]), at<T>(base, address[stride]), at<T>(base, address[2 * stride]),
-            at<T>(base, address[3 * stride])} {}
+  LITE_DETR_METHOD Corners(const int64_t* address, int64_t stride)
+      : row{at<const T>(address[0]), at<const T>(address[stride]), at<const T>(address[2 * stride]),
+            at<const T>(address[3 * stride])} {}
 };
 
 // The channels of a head as vectors: a compile-time number of full vectors if HeadDim > 0, else any number of

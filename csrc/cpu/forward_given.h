@@ -22,7 +22,6 @@ struct ForwardGiven {
   struct Head {
     int64_t query;
     int64_t head;
-    const T* value;
     int64_t* address;  // [block][corner][lane]
     A* weight;         // bilinear weight times attention weight
   };
@@ -46,7 +45,7 @@ struct ForwardGiven {
   LITE_DETR_METHOD void locate(const Tile& tile, int64_t i, int64_t h, Head& to) {
     to.query = tile.query[i];
     to.head = h;
-    to.value = static_cast<const T*>(args.value) + tile.image * args.value_stride[0] + h * args.value_stride[2];
+    const T* value = row_of_query<T>(args.value, args.value_stride, tile.image, 0, h);
     if (i + 1 < tile.size) sampler.prefetch_offsets(args, tile.image, tile.query[i + 1], h);
     const A* xy = sampler.get_offsets(args, tile.image, to.query, h);
     const A* attention = sampler.get_weights(args, tile.image, to.query, h);
@@ -56,7 +55,7 @@ struct ForwardGiven {
       cells.top *= weight;
       cells.bottom *= weight;
       sampler.store_weights(cells, to.weight + 4 * N * block);
-      sampler.store_addresses(cells, args.value_stride[1] * sizeof(T), to.value, zeros, to.address + 4 * N * block);
+      sampler.store_addresses(cells, args.value_stride[1] * sizeof(T), value, zeros, to.address + 4 * N * block);
     }
   }
 
@@ -71,8 +70,6 @@ struct ForwardGiven {
   }
 
   LITE_DETR_METHOD void add_samples(const Head& head, const Head& next, int64_t first, V* top, V* bottom) const {
-    const T* const value = head.value;
-    const T* const next_value = next.value;
     const int64_t row_bytes = HeadDim > 0 ? HeadDim * sizeof(T) : args.head_dim * static_cast<int64_t>(sizeof(T));
     for (int64_t block = 0; block * N < sampler.num_samples; ++block) {
       const int64_t left = sampler.num_samples - block * N;
@@ -81,9 +78,9 @@ struct ForwardGiven {
       const int64_t* const next_address = next.address + 4 * N * block;
       const A* const weight = head.weight + 4 * N * block;
       LITE_DETR_NO_UNROLL for (int64_t lane = 0; lane < lanes; ++lane) {
-        const Corners<T> at_value(value, address + lane, N);
+        const Corners<T> at_value(address + lane, N);
         if (first == 0) {
-          for (int corner = 0; corner < 4; ++corner) prefetch(next_value, next_address[corner * N + lane], row_bytes);
+          for (int corner = 0; corner < 4; ++corner) prefetch(next_address[corner * N + lane], row_bytes);
         }
         const A w0 = weight[lane], w1 = weight[N + lane], w2 = weight[2 * N + lane], w3 = weight[3 * N + lane];
         for (int64_t r = 0; r < kRegisters; ++r) {

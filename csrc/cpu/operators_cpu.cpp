@@ -12,6 +12,10 @@
 #include "../operators.h"
 #include "call.h"
 
+#if AT_PARALLEL_OPENMP && !defined(_OPENMP)
+#error "at::parallel_for would run on one thread: compile with OpenMP, see setup.py"
+#endif
+
 namespace lite_detr {
 namespace cpu {
 namespace {
@@ -92,9 +96,9 @@ at::Tensor zeros_in_layout(const at::Tensor& like, at::ScalarType type) {
 
 // A gradient with the dtype and the layout of what it is the gradient of.
 at::Tensor in_layout_of(const at::Tensor& like, const at::Tensor& gradient) {
-  at::Tensor result = at::empty_like(like);
-  if (result.scalar_type() == gradient.scalar_type() && result.strides() == gradient.strides()) return gradient;
-  return result.copy_(gradient);
+  const at::Tensor layout = at::empty_like(like, like.options().device(at::kMeta));
+  if (layout.scalar_type() == gradient.scalar_type() && layout.strides() == gradient.strides()) return gradient;
+  return at::empty_like(like).copy_(gradient);
 }
 
 at::Tensor empty_if(bool wanted, const at::Tensor& like) {

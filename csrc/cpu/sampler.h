@@ -124,11 +124,12 @@ struct Sampler {
     const int64_t size = size_of(args.offset_type);
     const int64_t at = image * args.offset_stride[0] + query * args.offset_stride[1] + head * args.offset_stride[2];
     const int64_t count = args.shared_offsets ? args.num_points : num_samples;
-    prefetch(args.sampling_offsets, at * size, 2 * count * size);
+    prefetch(static_cast<const char*>(args.sampling_offsets) + at * size, 2 * count * size);
     if (args.attention_weights != nullptr) {
       const int64_t from =
           image * args.weight_stride[0] + query * args.weight_stride[1] + head * args.weight_stride[2];
-      prefetch(args.attention_weights, from * size_of(args.weight_type), num_samples * size_of(args.weight_type));
+      prefetch(static_cast<const char*>(args.attention_weights) + from * size_of(args.weight_type),
+               num_samples * size_of(args.weight_type));
     }
   }
 
@@ -187,27 +188,24 @@ struct Sampler {
     return c;
   }
 
-  // Corners of a block of samples, [block][corner][lane]: distances in bytes from `base` to their rows. `outside`
-  // replaces the row of samples outside of the map, so that reading and writing needs no branch.
+  // Addresses of the corners' rows of a block of samples, [block][corner][lane]; `base` is that of the first token.
+  // `outside` replaces the row of samples outside of the map, so that reading and writing needs no branch.
   LITE_DETR_METHOD static void store_addresses(const Cells& c, int64_t stride_bytes, const void* base,
                                                const void* outside, int64_t* address) {
-    const int64_t elsewhere =
-        static_cast<int64_t>(reinterpret_cast<uintptr_t>(outside) - reinterpret_cast<uintptr_t>(base));
-    constexpr int kHalf = LITE_DETR_VECTOR_BYTES / 8;  // lanes of 64 bits
-    using Wide = typename VectorOf<int64_t, kHalf>::type;
+    const int64_t first = address_of(base);
+    const WideVec elsewhere = WideVec{} + address_of(outside);
     LITE_DETR_UNROLL for (int corner = 0; corner < 4; ++corner) {
       int64_t* to = address + corner * N;
-      if constexpr (N == kHalf) {
-        store_bits(to, c.inside ? c.token[corner] * stride_bytes : Wide{} + elsewhere);
+      if constexpr (N == kWideLanes) {
+        store_bits(to, c.inside ? c.token[corner] * stride_bytes + first : elsewhere);
       } else {
-        using Narrow = typename VectorOf<int32_t, kHalf>::type;
-        Narrow token[2], inside[2];
+        NarrowVec token[2], inside[2];
         __builtin_memcpy(token, &c.token[corner], sizeof(token));
         __builtin_memcpy(inside, &c.inside, sizeof(inside));
         LITE_DETR_UNROLL for (int half = 0; half < 2; ++half) {
-          const Wide mask = __builtin_convertvector(inside[half], Wide);
-          const Wide rows = __builtin_convertvector(token[half], Wide) * stride_bytes;
-          store_bits(to + half * kHalf, mask ? rows : Wide{} + elsewhere);
+          const WideVec mask = __builtin_convertvector(inside[half], WideVec);
+          const WideVec rows = multiply_wide(token[half], static_cast<uint32_t>(stride_bytes)) + first;
+          store_bits(to + half * kWideLanes, mask ? rows : elsewhere);
         }
       }
     }

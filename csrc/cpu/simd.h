@@ -170,6 +170,22 @@ LITE_DETR_INLINE void interleave(A* to, Vec<A> x, Vec<A> y, std::integer_sequenc
 
 // ---- Elementary functions ----
 
+// Products of 32-bit numbers that are not negative, in 64 bits. Compilers do not see that one instruction does it.
+constexpr int kWideLanes = LITE_DETR_VECTOR_BYTES / 8;
+using WideVec = typename VectorOf<int64_t, kWideLanes>::type;
+using NarrowVec = typename VectorOf<int32_t, kWideLanes>::type;
+LITE_DETR_INLINE WideVec multiply_wide(NarrowVec a, uint32_t b) {
+#if LITE_DETR_VECTOR_BYTES == 64
+  return (WideVec)_mm512_mul_epu32(_mm512_cvtepu32_epi64((__m256i)a), _mm512_set1_epi64(b));
+#elif LITE_DETR_VECTOR_BYTES == 32
+  return (WideVec)_mm256_mul_epu32(_mm256_cvtepu32_epi64((__m128i)a), _mm256_set1_epi64x(b));
+#elif defined(__aarch64__)
+  return (WideVec)vmull_n_u32((uint32x2_t)a, b);
+#else
+  return __builtin_convertvector(a, WideVec) * static_cast<int64_t>(b);
+#endif
+}
+
 // exp(x) with a relative error near 1e-7; below the normal numbers 0. NaN stays NaN.
 LITE_DETR_INLINE Vec<float> exp_lanes(Vec<float> x) {
   using U = typename VectorOf<uint32_t, kLanes<float>>::type;
@@ -189,6 +205,31 @@ LITE_DETR_INLINE Vec<float> exp_lanes(Vec<float> x) {
   // Unsigned, because lanes that end as 0 hold anything here.
   const U exponent = (bit_cast<U>(shifted) - 0x4b400000u + 127u) << 23;
   return x < -87.0f ? Vec<float>{} : p * bit_cast<Vec<float>>(exponent);
+}
+
+// log(x) of numbers that are normal and not negative, with an error near 1e-7. NaN and infinity stay.
+LITE_DETR_INLINE Vec<float> log_lanes(Vec<float> x) {
+  using U = typename VectorOf<uint32_t, kLanes<float>>::type;
+  using I = IntVec<float>;
+  // x = m * 2^e with sqrt(1/2) <= m < sqrt(2); log(m) = 2 * atanh(t) with t = (m - 1) / (m + 1), |t| < 0.172.
+  const U shifted = bit_cast<U>(x) - 0x3f3504f3u;
+  const I exponent = bit_cast<I>(shifted) >> 23;
+  const Vec<float> m = bit_cast<Vec<float>>((shifted & 0x007fffffu) + 0x3f3504f3u);
+  const Vec<float> t = (m - 1.0f) / (m + 1.0f);
+  const Vec<float> s = t * t;
+  Vec<float> p = splat(2.0f / 9);
+  p = p * s + 2.0f / 7;
+  p = p * s + 2.0f / 5;
+  p = p * s + 2.0f / 3;
+  p = p * s + 2.0f;
+  const Vec<float> e = __builtin_convertvector(exponent, Vec<float>);
+  const Vec<float> result = e * 0.693359375f + (t * p - e * 2.12194440e-4f);
+  return x < INFINITY ? result : x;
+}
+
+LITE_DETR_INLINE Vec<double> log_lanes(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = std::log(x[i]);
+  return x;
 }
 
 LITE_DETR_INLINE Vec<double> exp_lanes(Vec<double> x) {

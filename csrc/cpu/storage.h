@@ -135,19 +135,20 @@ LITE_DETR_INLINE void store_partial(T* to, Vec<A> v, int64_t count) {
 
 // ---- Addresses ----
 
+// A row at an address that was computed as a number.
 template <typename T>
-LITE_DETR_INLINE const T* at(const void* base, int64_t bytes) {
-  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+LITE_DETR_INLINE T* at(int64_t address) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
-template <typename T>
-LITE_DETR_INLINE T* at_mutable(void* base, int64_t bytes) {
-  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+LITE_DETR_INLINE int64_t address_of(const void* pointer) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(pointer));
 }
 
 // Asks for cache lines ahead of their use.
-LITE_DETR_INLINE void prefetch(const void* base, int64_t address, int64_t bytes) {
-  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<char>(base, address + line));
+LITE_DETR_INLINE void prefetch(int64_t address, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at<const char>(address + line));
 }
+LITE_DETR_INLINE void prefetch(const void* from, int64_t bytes) { prefetch(address_of(from), bytes); }
 
 // ---- Between storage types that are known at run time ----
 

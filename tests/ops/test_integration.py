@@ -48,6 +48,19 @@ def test_logsumexp():
     assert not logsumexp.requires_grad
 
 
+@pytest.mark.parametrize('num_heads', [1, 3, 8, 17, 33])
+def test_logsumexp_in_float32(num_heads):
+    """Its logarithm is computed in vectors over the heads; float64 takes that of the C library."""
+    arguments = make_arguments(num_heads=num_heads, num_queries=None, head_dim=16, num_points=4)
+    arguments['query'] *= 5
+    exact = OPERATOR(*positional(arguments))[1]
+    single = {
+        name: tensor.float() if tensor is not None and tensor.is_floating_point() else tensor
+        for name, tensor in arguments.items()
+    }
+    torch.testing.assert_close(OPERATOR(*positional(single))[1].double(), exact, rtol=3e-6, atol=3e-6)
+
+
 def test_schemas():
     assert str(OPERATOR.default._schema) == (
         'lite_detr::key_aware_deform_attn(Tensor query, Tensor value, Tensor spatial_shapes, '

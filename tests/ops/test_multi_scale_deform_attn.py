@@ -260,8 +260,16 @@ def test_compile_without_graph_breaks():
 
 
 class Attend(torch.nn.Module):
-    def forward(self, **arguments):
-        return multi_scale_deform_attn(**arguments, backend='fused')
+    def forward(self, value, spatial_shapes, level_start_index, reference_points, sampling_offsets, attention_weights):
+        return multi_scale_deform_attn(
+            value,
+            spatial_shapes,
+            level_start_index,
+            reference_points,
+            sampling_offsets,
+            attention_weights,
+            backend='fused',
+        )
 
 
 def test_export_with_dynamic_number_of_queries():
@@ -269,7 +277,7 @@ def test_export_with_dynamic_number_of_queries():
     dynamic = {name: {} for name in arguments}
     for name in ('reference_points', 'sampling_offsets', 'attention_weights'):
         dynamic[name] = {1: torch.export.Dim('num_queries', min=2, max=10000)}
-    program = torch.export.export(Attend(), (), kwargs=arguments, dynamic_shapes=dict(arguments=dynamic), strict=False)
+    program = torch.export.export(Attend(), (), kwargs=arguments, dynamic_shapes=dynamic, strict=False)
     assert any(node.target == OPERATOR.default for node in program.graph.nodes)
     other = make_weighted(num_queries=31, dtype=torch.float32, seed=3)
     assert torch.equal(program.module()(**other), multi_scale_deform_attn(**other, backend='fused'))
