@@ -11,6 +11,7 @@ from mmengine.config import Config
 from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError
 from lite_detr_mmdet.compat import has_accelerator
 from lite_detr_mmdet.datasets.checks import DatasetError
+from lite_detr_mmdet.engine import DataSummaryHook
 from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
 
 
@@ -59,7 +60,10 @@ def main() -> None:
     cfg = load_config(args)
     apply_training_arguments(cfg, args)
     try:
-        build_runner(cfg, args.skip_broken).train()
+        runner = build_runner(cfg, args.skip_broken)
+        if not any(isinstance(hook, DataSummaryHook) for hook in runner.hooks):
+            runner.register_hook(DataSummaryHook())
+        runner.train()
     except (CheckpointError, DatasetError, DownloadError) as error:
         raise SystemExit(f'error: {error}') from error
 
