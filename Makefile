@@ -31,9 +31,11 @@ bccd-checkpoint: $(STAMP)
 JOBS ?= 2
 PYTEST = $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 test: $(STAMP)
+	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -c requirements/constraints.txt)
 	$(PYTEST) -m 'not slow' tests
 
 test-slow: $(STAMP)
+	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -c requirements/constraints.txt)
 	$(PYTEST) -m slow tests
 
 # At most three minutes on two cores, for every save. Left out: slow tests, and those that run tools in processes of

@@ -6,7 +6,7 @@ from .detector import ExportableDetector
 from .load import load_detector
 from .onnx_model import ImageFormat
 from .pipeline import export_onnx
-from .verify import VerificationError
+from .verification import VerificationError, verify
 
 __all__ = [
     'ATTENTION_FORMS',
@@ -16,4 +16,5 @@ __all__ = [
     'VerificationError',
     'export_onnx',
     'load_detector',
+    'verify',
 ]

@@ -112,9 +112,13 @@ def attend_by_operator(
     reference_points = reference_points.expand(value.shape[0], -1, -1, -1)
     if query is not None:
         return torch.ops.lite_detr.key_aware_deform_attn(
-            query, value, key, shapes, starts, reference_points, sampling_offsets
+            query, value, shapes, starts, reference_points, sampling_offsets, key
         )[0]
-    raise NotImplementedError
+    num_levels, num_points = len(level_shapes), sampling_offsets.shape[-2]
+    weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
+    return torch.ops.lite_detr.multi_scale_deform_attn(
+        value, shapes, starts, reference_points, sampling_offsets, weights
+    )
 
 
 def replace_attention(model: nn.Module, form: str) -> None:

@@ -64,6 +64,8 @@ def make_node(name: str) -> Any:
 
 def translation_table() -> Dict[Any, Callable]:
     """How torch's exporter writes the compiled operators; empty where they are not compiled."""
+    from onnxscript import opset18
+
     table = {}
     operators = torch.ops.lite_detr
     if hasattr(operators, 'key_aware_deform_attn'):
@@ -74,7 +76,8 @@ def translation_table() -> Dict[Any, Callable]:
         ):
             inputs = [query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets]
             output = key_aware(*inputs) if key is None else key_aware(*inputs, key)
-            return output, output  # the second, the sum of exponentials, is for training
+            # The sum of exponentials is for training; the exporter drops what nobody reads.
+            return output, opset18.Constant(value_float=0.0)
 
         table[operators.key_aware_deform_attn.default] = write_key_aware
     if hasattr(operators, 'multi_scale_deform_attn'):

@@ -13,7 +13,7 @@ from ..version import __version__
 from .detector import ExportableDetector
 from .onnx_model import ImageFormat, add_metadata, require, to_onnx, without_inspected
 from .runners import BUILD_COMMAND, OnnxRuntimeRunner, OpenVinoRunner, find_runtime_library
-from .verify import Report, verify
+from .verification import Report, verify
 
 
 def export_onnx(

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,9 @@ def describe() -> str:
             lines.append('cuda: no: built without (nvcc was not found; FORCE_CUDA=1 makes that an error)')
     else:
         lines += [f'cpu: no: {LOAD_ERROR}', 'cuda: no, for the same reason']
+    for runtime in ('onnxruntime', 'openvino'):
+        found = sorted(Path(__file__).resolve().parent.glob(f'*lite_detr_{runtime}.*'))
+        lines.append(f'{runtime}: {found[0] if found else "no: tools/deployment/build_extensions.py builds it"}')
     lines.append(f'{BACKEND_VARIABLE}: {os.environ.get(BACKEND_VARIABLE) or "not set"}')
     for operator in OPERATORS:
         lines.append(f'backend of {operator} on cpu: {choose_backend("auto", "cpu", operator)}')

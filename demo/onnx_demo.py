@@ -1,0 +1,167 @@
+#!/usr/bin/env python
+"""Detect in images or a video with an exported model: no torch, no MMDetection.
+
+    python demo/onnx_demo.py MODEL.onnx IMAGE_FOLDER_OR_VIDEO OUT_FOLDER [--runtime openvino] [--latency]
+
+Needs numpy, OpenCV, and onnxruntime or openvino. How images are prepared stands in the model's metadata, which
+tools/deployment/export_onnx.py writes. A model with the compiled operators as nodes needs their library (--library).
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
+
+
+class OnnxRuntime:
+    """A model in ONNX Runtime."""
+
+    def __init__(self, path: Path, threads: int, library: str) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        if library:
+            options.register_custom_ops_library(library)
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        self.shape = self.session.get_inputs()[0].shape
+
+    def __call__(self, images: np.ndarray) -> list:
+        return self.session.run(['boxes', 'scores', 'labels'], {'images': images})
+
+
+class OpenVino:
+    """A model in OpenVINO."""
+
+    def __init__(self, path: Path, threads: int, library: str) -> None:
+        import openvino
+
+        core = openvino.Core()
+        if library:
+            core.add_extension(library)
+        network = core.read_model(str(path))
+        config = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
+        if threads:
+            config['INFERENCE_NUM_THREADS'] = threads
+        self.request = core.compile_model(network, 'CPU', config).create_infer_request()
+        info = network.get_rt_info(['framework']) if network.has_rt_info(['framework']) else {}
+        self.metadata = {key: str(getattr(value, 'value', value)) for key, value in dict(info).items()}
+        self.shape = [size.get_length() if size.is_static else 'dynamic' for size in network.inputs[0].partial_shape]
+
+    def __call__(self, images: np.ndarray) -> list:
+        self.request.infer({'images': images})
+        return [self.request.get_tensor(name).data for name in ('boxes', 'scores', 'labels')]
+
+
+def prepare(image: np.ndarray, shape: list, preprocessing: dict) -> np.ndarray:
+    """An image, (height, width, 3), BGR, as the model's input, (1, 3, H, W)."""
+    height, width = image.shape[:2]
+    if isinstance(shape[2], int):
+        size = (shape[3], shape[2])
+    else:
+        longest, shortest = sorted(preprocessing['scale'] or (1333, 800), reverse=True)
+        factor = min(longest / max(height, width), shortest / min(height, width))
+        size = (round(width * factor), round(height * factor))
+    image = cv2.resize(image, size).astype(np.float32)
+    if preprocessing['channels'] == 'RGB':
+        image = image[..., ::-1]
+    image = (image - np.float32(preprocessing['mean'])) / np.float32(preprocessing['std'])
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def detect(model, image: np.ndarray, preprocessing: dict) -> tuple:
+    """Boxes in pixels of the image, scores and labels."""
+    inputs = prepare(image, model.shape, preprocessing)
+    boxes, scores, labels = model(inputs)
+    scale = np.array([image.shape[1] / inputs.shape[3], image.shape[0] / inputs.shape[2]] * 2, dtype=np.float32)
+    return boxes[0] * scale, scores[0], labels[0]
+
+
+def draw(image: np.ndarray, detections: tuple, classes: list, threshold: float) -> np.ndarray:
+    """The image with its detections."""
+    image = image.copy()
+    for box, score, label in zip(*detections):
+        if score < threshold:
+            continue
+        hue = np.uint8([[[int(label) * 47 % 180, 220, 230]]])
+        color = tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
+        left, top, right, bottom = (round(float(value)) for value in box)
+        cv2.rectangle(image, (left, top), (right, bottom), color, 2)
+        name = classes[int(label)] if int(label) < len(classes) else str(label)
+        cv2.putText(image, f'{name} {score:.2f}', (left, max(top - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
+    return image
+
+
+def frames_of(source: Path):
+    """Name and image of each image or frame."""
+    if source.is_dir():
+        paths = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES)
+        if not paths:
+            raise SystemExit(f'error: {source} holds no image ({", ".join(IMAGES)})')
+    elif source.suffix.lower() in VIDEOS and source.is_file():
+        video, index = cv2.VideoCapture(str(source)), 0
+        while True:
+            found, frame = video.read()
+            if not found:
+                if index == 0:
+                    raise SystemExit(f'error: {source} cannot be read as a video')
+                return
+            yield f'{source.stem}_{index:06d}.jpg', frame
+            index += 1
+    elif source.is_file():
+        paths = [source]
+    else:
+        raise SystemExit(f'error: must be an image, a folder or a video that exists, got {str(source)!r}')
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise SystemExit(f'error: {path} cannot be read as an image')
+        yield path.name, image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('model', type=Path, help='exported model')
+    parser.add_argument('source', type=Path, help='image, folder of images, or video')
+    parser.add_argument('out_dir', type=Path, help='folder for pictures and detections.json')
+    parser.add_argument('--runtime', choices=('onnxruntime', 'openvino'), default='onnxruntime')
+    parser.add_argument('--threads', type=int, default=0, help='threads (0: one for each core)')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='smallest score to draw and to write (0.3)')
+    parser.add_argument('--library', default='', help='library of the compiled operators, for models with their nodes')
+    parser.add_argument('--latency', action='store_true', help='print percentiles of the time of one image')
+    args = parser.parse_args()
+    if not args.model.is_file():
+        raise SystemExit(f'error: must be a model file that exists, got {str(args.model)!r}')
+    model = {'onnxruntime': OnnxRuntime, 'openvino': OpenVino}[args.runtime](args.model, args.threads, args.library)
+    if 'preprocessing' not in model.metadata:
+        raise SystemExit(f'error: {args.model} has no metadata `preprocessing`: it must come from export_onnx.py')
+    preprocessing, classes = json.loads(model.metadata['preprocessing']), json.loads(model.metadata['classes'])
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    results, seconds = {}, []
+    for name, image in frames_of(args.source):
+        start = time.perf_counter()
+        boxes, scores, labels = detect(model, image, preprocessing)
+        seconds.append(time.perf_counter() - start)
+        kept = scores >= args.score_thr
+        results[name] = dict(
+            boxes=boxes[kept].round(3).tolist(), scores=scores[kept].tolist(), labels=labels[kept].tolist()
+        )
+        cv2.imwrite(str(args.out_dir / name), draw(image, (boxes, scores, labels), classes, args.score_thr))
+    (args.out_dir / 'detections.json').write_text(json.dumps(results))
+    print(f'{len(results)} images, {sum(len(item["scores"]) for item in results.values())} detections: {args.out_dir}')
+    if args.latency:
+        steady = 1e3 * np.array(seconds[1:] or seconds)  # the first one warms up
+        print(
+            ', '.join(f'p{q}: {np.percentile(steady, q):.1f} ms' for q in (50, 90, 99)) + f' of {len(steady)} images'
+        )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,90 @@
+"""ONNX files: outputs, metadata, the comparison with the model, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lite_detr_mmdet.export import ExportableDetector, ImageFormat, VerificationError, export_onnx, verify
+from lite_detr_mmdet.export.onnx_model import to_onnx
+from lite_detr_mmdet.export.runners import OnnxRuntimeRunner, OpenVinoRunner, find_runtime_library
+
+for name in ('onnx', 'onnxscript', 'onnxslim', 'onnxruntime'):
+    pytest.importorskip(name, reason=f'{name} is not installed: pip install -r requirements/export.txt')
+
+IMAGES = ImageFormat(96, 128)
+
+
+@pytest.fixture(scope='module')
+def exported(detector, tmp_path_factory):
+    """A verified file, and what verification found."""
+    path = tmp_path_factory.mktemp('export') / 'model.onnx'
+    return path, export_onnx(detector('joint'), path, IMAGES, metadata={'config': 'small'})
+
+
+def test_is_verified_and_tells_of_itself(exported):
+    import onnx
+
+    path, report = exported
+    assert len(report.lines) == 3 and 'exported: ' in str(report)
+    model = onnx.load(path)
+    assert [value.name for value in model.graph.input] == ['images']
+    assert [value.name for value in model.graph.output] == ['boxes', 'scores', 'labels']
+    assert {entry.domain: entry.version for entry in model.opset_import}[''] == 20
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata['preprocessing'])['channels'] == 'RGB' and metadata['config'] == 'small'
+    assert str(path.parent) not in str(metadata) and list(path.parent.iterdir()) == [path]
+
+
+def test_runs_in_onnx_runtime(exported, detector):
+    images = torch.randn(1, 3, 96, 128)
+    found = OnnxRuntimeRunner(exported[0], threads=1)({'images': images.numpy()})
+    with torch.no_grad():
+        boxes, scores, labels = ExportableDetector(detector('joint'))(images)
+    np.testing.assert_allclose(found['boxes'], boxes, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found['scores'], scores, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found['labels'], labels)
+
+
+def test_a_file_that_differs_is_not_left(detector, tmp_path, monkeypatch):
+    run = OnnxRuntimeRunner.__call__
+
+    def moved(self, inputs):
+        outputs = run(self, inputs)
+        return {**outputs, 'boxes': outputs['boxes'] + 0.01}
+
+    monkeypatch.setattr(OnnxRuntimeRunner, '__call__', moved)
+    with pytest.raises(VerificationError, match='the exported model differs'):
+        export_onnx(detector('one_stage'), tmp_path / 'model.onnx', IMAGES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(detector, tmp_path):
+    with pytest.raises(ValueError, match='opset must be from 18 to 23, got 16'):
+        export_onnx(detector('joint'), tmp_path / 'model.onnx', IMAGES, opset=16)
+    with pytest.raises(FileNotFoundError, match='must be a file in a folder that exists'):
+        export_onnx(detector('joint'), tmp_path / 'none' / 'model.onnx', IMAGES)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('runner', [OnnxRuntimeRunner, OpenVinoRunner])
+@pytest.mark.parametrize('name', ['separate_key', 'ordinary'])
+def test_compiled_operators_in_runtimes(detector, name, runner):
+    runtime = {'ONNX Runtime': 'onnxruntime', 'OpenVINO': 'openvino'}[runner.name]
+    pytest.importorskip(runtime)
+    if find_runtime_library(runtime) is None:
+        pytest.skip(f'the operators are not built for {runner.name}: tools/deployment/build_extensions.py')
+    if not hasattr(torch.ops.lite_detr, 'multi_scale_deform_attn'):
+        pytest.skip('the operators are not compiled for torch')
+    form = ExportableDetector(detector(name), 'op')
+    model = to_onnx(form, IMAGES).SerializeToString()
+    verify(detector(name), ExportableDetector(detector(name)), runner(model, operators=True), None, IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('form', ['grid', 'gather'])
+def test_dynamic_with_padding(detector, form, tmp_path):
+    images = ImageFormat(96, 128, batch=2, dynamic=True, padding_mask=True)
+    report = export_onnx(detector('joint'), tmp_path / 'model.onnx', images, attention=form)
+    assert len(report.lines) == 5
