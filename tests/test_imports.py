@@ -32,7 +32,7 @@ MAY_IMPORT = {
     'pretrained': ({'checkpoint', 'compat'}, None),
     'utils': ({'checkpoint', 'compat', 'datasets', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
-    'acceleration': ({'ops', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
+    'acceleration': ({'ops', 'models/backbones', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
     'apis': ({'acceleration', 'checkpoint', 'compat', 'datasets', 'utils', 'zoo'}, None),
     'export': ({'apis', 'checkpoint', 'models/layers', 'models/detectors', 'ops', 'zoo'}, None),
 }

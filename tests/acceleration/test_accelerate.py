@@ -17,6 +17,7 @@ HOSTS = (
     'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h3l1-2p1x3-seq_r50_8xb2-36e_coco.py',
     'lite_dino/lite-dino-4scale_h3l1-2p1x3-msda_r50_8xb2-36e_coco.py',
+    'lite_dino/lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_8xb2-36e_coco.py',
     'dino/dino-4scale_swin-t_8xb2-36e_coco.py',
     'lite_deformable_detr/lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco.py',
     'lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py',
