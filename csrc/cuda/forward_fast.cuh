@@ -10,8 +10,13 @@ template <typename T, int kHeadDim, Attention kAttention>
 struct ForwardShape : FastShape<T, kHeadDim> {
   static constexpr int kThreads = 128;
   static constexpr int kGroups = kThreads / FastShape<T, kHeadDim>::kLanes;
-  // Blocks that the 64 Ki registers of a multiprocessor should hold: 96 or 128 a thread.
+  // Blocks that the 64 Ki registers of a multiprocessor should hold: 96 or 128 a thread, and one less before sm_90,
+  // where the same code takes some more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 3 : 4;
+#else
   static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 4 : 5;
+#endif
 
   static __host__ __forceinline__ int64_t shared_bytes(const DeformAttnInputs& inputs, int tile_queries) {
     return block_tables_bytes(inputs, tile_queries) + chunk_bytes<T, kHeadDim>(kGroups);
