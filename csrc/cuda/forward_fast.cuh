@@ -13,7 +13,7 @@ struct ForwardShape : FastShape<T, kHeadDim> {
   // Blocks that the 64 Ki registers of a multiprocessor should hold: 96 or 128 a thread, and one less before sm_90,
   // where the same code takes some more.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-  static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 3 : 4;
+  static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 2 : 4;
 #else
   static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 4 : 5;
 #endif
