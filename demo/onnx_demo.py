@@ -51,8 +51,11 @@ class OpenVino:
         if threads:
             config['INFERENCE_NUM_THREADS'] = threads
         self.request = core.compile_model(network, 'CPU', config).create_infer_request()
-        info = network.get_rt_info(['framework']) if network.has_rt_info(['framework']) else {}
-        self.metadata = {key: str(getattr(value, 'value', value)) for key, value in dict(info).items()}
+        self.metadata = {
+            key: str(network.get_rt_info(['framework', key]).value)
+            for key in ('preprocessing', 'classes')
+            if network.has_rt_info(['framework', key])
+        }
         self.shape = [size.get_length() if size.is_static else 'dynamic' for size in network.inputs[0].partial_shape]
 
     def __call__(self, images: np.ndarray) -> list:
