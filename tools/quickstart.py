@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 SCRIPTS = Path(__file__).resolve().parent.parent  # the source tree, or what an installed package ships
-LITE = 'lite-dino-4scale_h3l1-2p1x1_efficientnet-lite0_1xb8-6e_shapes'
-BASELINE = 'dino-4scale_efficientnet-lite0_1xb8-6e_shapes'
+LITE = 'lite-dino-4scale_h3l1-2p1x1_efficientnet-lite0_1xb8-8e_shapes'
+BASELINE = 'dino-4scale_efficientnet-lite0_1xb8-8e_shapes'
 DATA_ROOT = Path('data/shapes')  # where the configs expect it
 NUM_PICTURES = 8
 COLORS = ((60, 20, 220), (60, 140, 0), (230, 60, 30))  # BGR, the palette of the config

@@ -43,8 +43,8 @@ model = dict(
 
 train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=3)
+max_epochs = 8
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(
