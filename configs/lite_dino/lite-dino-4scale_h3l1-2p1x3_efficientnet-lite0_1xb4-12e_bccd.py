@@ -9,8 +9,11 @@ custom_hooks = [dict(type='EpochSeedHook')]  # a resumed run equals an uninterru
 
 model = dict(
     num_queries=100,
-    decoder=dict(num_layers=3),
+    backbone=dict(frozen_stages=2),  # stem and the two largest maps: a third of the backbone's time, nothing to learn
+    encoder=dict(layer_cfg=dict(ffn_cfg=dict(feedforward_channels=256))),
+    decoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=256))),
     bbox_head=dict(num_classes=3),
+    dn_cfg=dict(group_cfg=dict(num_dn_queries=50)),
     test_cfg=dict(max_per_img=100),
 )
 
@@ -20,7 +23,7 @@ test_dataloader = dict(batch_size=4, num_workers=1, dataset=_base_.bccd_test)
 val_evaluator = dict(ann_file=_base_.bccd_root + _base_.bccd_val.ann_file)
 test_evaluator = dict(ann_file=_base_.bccd_root + _base_.bccd_test.ann_file)
 
-optim_wrapper = dict(optimizer=dict(lr=2e-4, fused=True))
+optim_wrapper = dict(optimizer=dict(lr=3e-4, fused=True))
 max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 param_scheduler = [
