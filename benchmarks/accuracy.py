@@ -55,6 +55,7 @@ def prepare_run(args: argparse.Namespace, model: str, seed: int) -> Tuple[Run, s
     if marker.exists() and marker.read_text() != digest:
         raise SystemExit(f'{folder} was begun with other settings: remove it or name another --work-dir')
     folder.mkdir(parents=True, exist_ok=True)
+    cfg.test_evaluator.outfile_prefix = str(folder / 'detections')
     cfg.dump(folder / 'config.py')
     marker.write_text(digest)
     return Run(folder, cfg.train_cfg.max_epochs, amp=args.amp), digest

@@ -6,53 +6,75 @@ The models follow the rows of Tables 1, 4 and 5 of the paper; data and recipe ar
 import hashlib
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Optional
 
 from mmengine.config import Config
 
 from lite_detr_mmdet.zoo import get_config
 
-BASE = 'dino-4scale_r18_1xb4-12e_shapes'
-BCCD = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_bccd'
+BASES = dict(
+    shapes='dino-4scale_r18_1xb4-12e_shapes',
+    bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_bccd',
+    hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_hit-uav',
+)
+ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
+KEY_AWARE, ORDINARY = 'KeyAwareDeformableAttention', 'MultiScaleDeformableAttention'
 
 
-def lite(attention: str = 'KeyAwareDeformableAttention', **encoder) -> dict:
-    """Settings of Lite-DINO H3L1-(2+1)x3, those of the encoder overridden by ``encoder``."""
-    return dict(
-        type='LiteDINO',
-        encoder={
-            **dict(type='LiteEncoder', num_blocks=3, num_low_levels=1),
-            **dict(layer_cfg=dict(self_attn_cfg=dict(type=attention))),
-            **encoder,
-        },
-        decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type=attention))),
-    )
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes a model: attention, feature levels, and settings of the encoder.
+
+    All are ``LiteDINO`` with one head. Without low-level tokens and with ordinary attention that is mmdet's DINO, bit
+    for bit.
+    """
+
+    attention: str = KEY_AWARE
+    num_levels: int = 4
+    encoder: Dict[str, Any] = field(default_factory=lambda: dict(num_blocks=3, num_low_levels=1))
+
+    def apply(self, cfg: Config) -> None:
+        """Change the model of a config into this one."""
+        attention = dict(type=self.attention, num_levels=self.num_levels)
+        model = dict(
+            type='LiteDINO',
+            num_feature_levels=self.num_levels,
+            encoder=dict(type='LiteEncoder', layer_cfg=dict(self_attn_cfg=attention), **self.encoder),
+            decoder=dict(layer_cfg=dict(cross_attn_cfg=attention)),
+            bbox_head=dict(type='LiteDINOHead'),
+        )
+        if self.num_levels == 3:  # without the highest resolution
+            model['backbone'] = dict(out_indices=cfg.model.backbone.out_indices[1:])
+            model['neck'] = dict(in_channels=cfg.model.neck.in_channels[1:], num_outs=3)
+        cfg.merge_from_dict(dict(model=model))
 
 
-# Settings of ``model`` beyond those of DINO with four levels, in the order of importance.
+STOCK_ENCODER = dict(num_blocks=1, num_low_levels=0)
+# In the order of importance.
 MODELS = {
-    BASELINE: dict(),
-    LITE: lite(),
-    SMALLER: dict(
-        num_feature_levels=3,
-        backbone=dict(out_indices=(2, 3)),
-        neck=dict(in_channels=[256, 512], num_outs=3),
-        encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=3))),
-        decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=3))),
+    BASELINE: Variant(ORDINARY, encoder=STOCK_ENCODER),
+    LITE: Variant(),
+    SMALLER: Variant(ORDINARY, 3, STOCK_ENCODER),
+    'lite-dino_h3l1-2p1x3-msda': Variant(ORDINARY),
+    'lite-dino_h2l2-2p1x3': Variant(encoder=dict(num_blocks=3, num_low_levels=2)),
+    'lite-dino_h3l1-6p1x1': Variant(encoder=dict(num_blocks=1, num_low_levels=1)),
+    'lite-dino_h3l1-2p1x3-seq': Variant(
+        encoder=dict(num_layers=9, num_blocks=3, num_low_levels=1, low_level_update='sequential')
     ),
-    'lite-dino_h3l1-2p1x3-msda': lite('MultiScaleDeformableAttention'),
-    'lite-dino_h2l2-2p1x3': lite(num_low_levels=2),
-    'lite-dino_h3l1-6p1x1': lite(num_blocks=1),
-    'lite-dino_h3l1-2p1x3-seq': lite(num_layers=9, low_level_update='sequential'),
 }
 
 # One recipe for all models of a data set. An epoch is one of ``parts`` parts of a pass over the data, a checkpoint is
-# written every ``save_every`` epochs, and ``size`` is the side of the generated images.
+# written every ``save_every`` epochs, validation (0: none) is every ``validate_every``, and ``size`` is the side of the
+# generated images.
 RECIPES = dict(
-    shapes=dict(epochs=20, parts=10, save_every=1, batch_size=16, lr=4e-4, num_queries=150, size=256),
-    bccd=dict(epochs=60, parts=1, save_every=5, batch_size=8, lr=3e-4, num_queries=100),
+    shapes=dict(
+        epochs=20, parts=10, save_every=1, validate_every=0, batch_size=16, lr=4e-4, num_queries=150, size=256
+    ),
+    bccd=dict(epochs=24, parts=1, save_every=2, validate_every=4, batch_size=4, lr=3e-4, num_queries=100),
+    hit_uav=dict(epochs=12, parts=1, save_every=1, validate_every=3, batch_size=4, lr=3e-4, num_queries=100),
 )
 
 
@@ -62,41 +84,32 @@ def make_config(
     """Config of one training run.
 
     Args:
-        dataset (str): 'shapes', what tools/dataset_converters/generate_shapes.py wrote, or 'bccd'.
+        dataset (str): 'shapes', what tools/dataset_converters/generate_shapes.py wrote, 'bccd' or 'hit_uav'.
         model (str): A name of ``MODELS``.
         seed (int): Seed of weights, order and augmentation.
         data_root (Path, optional): Folder of the data; by default where the configs of ``configs/`` have it.
         recipe (dict, optional): Overrides of ``RECIPES[dataset]``.
 
     Returns:
-        Config: Of training and testing; there is no validation in between.
+        Config: Of training, validation where the recipe has one, and testing.
     """
     recipe = {**RECIPES[dataset], **(recipe or {})}
-    if dataset == 'bccd' and data_root is not None:
-        os.environ['BCCD_ROOT'] = str(data_root)
-    cfg = get_config(BASE)
-    data = get_config(BCCD) if dataset == 'bccd' else cfg
-    cfg.train_dataloader, cfg.test_dataloader = data.train_dataloader, data.test_dataloader
-    cfg.test_evaluator = data.test_evaluator
-    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
-    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+    if dataset in ROOT_VARIABLES and data_root is not None:
+        os.environ[ROOT_VARIABLES[dataset]] = str(data_root)
+    cfg = get_config(BASES[dataset])
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.batch_size = recipe['batch_size']
-        if dataset == 'shapes' and data_root is not None:
-            loader.dataset.data_root = f'{data_root}/'
-            cfg.test_evaluator.ann_file = f'{data_root}/annotations/val.json'
     if dataset == 'shapes':
-        cfg.test_dataloader.dataset.pipeline[1].scale = (recipe['size'],) * 2
+        adapt_shapes(cfg, data_root, recipe['size'])
     cfg.merge_from_dict(
         dict(
             model=dict(
                 num_queries=recipe['num_queries'],
                 test_cfg=dict(max_per_img=recipe['num_queries']),
-                dn_cfg=dict(group_cfg=dict(num_dn_queries=100)),
                 encoder=dict(num_layers=6),
-                decoder=dict(num_layers=3),
             ),
             optim_wrapper=dict(optimizer=dict(lr=recipe['lr'])),
-            train_cfg=dict(max_epochs=recipe['epochs']),
+            train_cfg=dict(max_epochs=recipe['epochs'], val_interval=recipe['validate_every'] or 1),
             randomness=dict(seed=seed),
             auto_scale_lr=dict(base_batch_size=recipe['batch_size']),
             default_hooks=dict(checkpoint=dict(interval=recipe['save_every'])),
@@ -104,10 +117,22 @@ def make_config(
             train_dataloader=dict(sampler=dict(_delete_=True, type='PartSampler', parts=recipe['parts'])),
         )
     )
-    cfg.merge_from_dict(dict(model=MODELS[model]))
+    MODELS[model].apply(cfg)
+    if not recipe['validate_every']:
+        cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cosine = cfg.param_scheduler[-1]
     cosine.end = cosine.T_max = recipe['epochs']
     return cfg
+
+
+def adapt_shapes(cfg: Config, data_root: Optional[Path], size: int) -> None:
+    """Settings of the generated images, which are tested on the validation images."""
+    cfg.test_dataloader.dataset.pipeline[1].scale = (size,) * 2
+    cfg.model.dn_cfg.group_cfg.num_dn_queries = 100
+    cfg.model.decoder.num_layers = 3
+    if data_root is not None:
+        cfg.train_dataloader.dataset.data_root = cfg.test_dataloader.dataset.data_root = f'{data_root}/'
+        cfg.test_evaluator.ann_file = f'{data_root}/annotations/val.json'
 
 
 def fingerprint(cfg: Config) -> str:
