@@ -3,14 +3,17 @@
 
     python benchmarks/accuracy.py run shapes --data-root data/small_shapes --parallel 8 --time-limit 540
     python benchmarks/accuracy.py run bccd --data-root data/bccd --seeds 3 --time-limit 540
+    python benchmarks/accuracy.py compare hit_uav --data-root data/hit_uav
     python benchmarks/accuracy.py report
 
 `run` goes on where the last call stopped, at the last finished epoch of each run, and writes OUT.json and OUT.md anew
 after every run that is done. Runs that OUT.json holds are not repeated. `--seeds` are those of the main pair, DINO and
-Lite-DINO H3L1-(2+1)x3; the other models get `--other-seeds`, all models before second seeds.
+Lite-DINO H3L1-(2+1)x3; the other models get `--other-seeds`, all models before second seeds. `compare` reads the
+detections of the runs and gives each difference an interval.
 """
 
 import argparse
+import hashlib
 import json
 import signal
 import sys
@@ -18,15 +21,16 @@ from pathlib import Path
 from typing import List, Tuple
 
 import torch
+from accuracy_bootstrap import ImageMatches, compare
 from accuracy_models import BASELINE, LITE, MODELS, RECIPES, fingerprint, make_config
-from accuracy_report import METRICS, format_markdown, read_records, write_report
+from accuracy_report import CLAIMS, METRICS, format_markdown, read_report, write_report
 from accuracy_runs import Run, run_all
 from environment import describe_environment
 from mmengine.config import DictAction
 
 OUT = Path(__file__).resolve().parent / 'results' / 'accuracy'
 SETTINGS = dict(
-    epochs=int, parts=int, save_every=int, batch_size=int, lr=float, num_queries=int, size=int
+    epochs=int, parts=int, save_every=int, validate_every=int, batch_size=int, lr=float, num_queries=int, size=int
 )  # of a recipe
 
 
@@ -80,7 +84,7 @@ def find_record(records: List[dict], args: argparse.Namespace, model: str, seed:
 def train(args: argparse.Namespace) -> bool:
     """Bring all runs to their end or to the time limit."""
     environment = describe_environment('cuda' if torch.cuda.is_available() else 'cpu')
-    records = read_records(args.out)
+    records, comparisons, _ = read_report(args.out)
     runs, keys = [], {}
     for model, seed in order_runs(args.models, args.seeds, args.other_seeds):
         run, digest = prepare_run(args, model, seed)
@@ -92,13 +96,50 @@ def train(args: argparse.Namespace) -> bool:
     def record(run: Run) -> None:
         metrics = json.loads(run.metrics_file().read_text().strip().splitlines()[-1])
         values = {name: metrics[f'coco/bbox_{key}'] for name, key in METRICS.items()}
+        log = hashlib.sha256((run.folder / 'log.txt').read_bytes()).hexdigest()[:16]
         recipe = {**RECIPES[args.dataset], **args.recipe, 'precision': 'amp' if args.amp else 'fp32'}
         measured = dict(commit=environment.commit, cpu=environment.cpu, gpu=environment.gpu, **environment.versions)
-        records.append({**keys[run.name], 'metrics': values, 'recipe': recipe, **measured, 'seconds': run.seconds()})
+        result = {'metrics': values, 'curve': read_curve(run.folder), 'recipe': recipe, 'log': log}
+        records.append({**keys[run.name], **result, **measured, 'seconds': run.seconds()})
         print(f'{run.name}: done, AP {100 * values["AP"]:.1f}', flush=True)
-        write_report(args.out, environment, records)
+        write_report(args.out, environment, records, comparisons)
 
     return run_all(runs, args.parallel, args.time_limit, record)
+
+
+def read_curve(folder: Path) -> List[list]:
+    """Epoch and AP on the validation images, from the logs of all parts of a run."""
+    curve = {}
+    for path in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            if 'coco/bbox_mAP' in entry:
+                curve[entry['step']] = entry['coco/bbox_mAP']
+    return [[epoch, value] for epoch, value in sorted(curve.items())]
+
+
+def compare_runs(args: argparse.Namespace) -> None:
+    """Give the differences of a data set intervals, from the detections of its recorded runs."""
+    records, comparisons, environment = read_report(args.out)
+    if environment is None:
+        raise SystemExit(f'{args.out}.json does not exist: call run first')
+    cfg = make_config(args.dataset, LITE, 0, args.data_root)
+    classes = cfg.test_dataloader.dataset.metainfo.classes
+    ann_file = Path(cfg.test_evaluator.ann_file)
+    ids = [entry['id'] for entry in json.loads(ann_file.read_text())['categories'] if entry['name'] in classes]
+    matches = {}
+    for record in records:
+        folder = args.work_dir / args.dataset / record['model'] / f'seed{record["seed"]}'
+        if record['dataset'] == args.dataset:
+            detections = json.loads((folder / 'detections.bbox.json').read_text())
+            found = ImageMatches(ann_file, detections, ids)
+            matches.setdefault(record['model'], {})[record['seed']] = found
+    comparisons[args.dataset] = {
+        claim.key: compare(matches[claim.better], matches[claim.other], args.replicates)[claim.metric]
+        for claim in CLAIMS
+        if claim.better in matches and claim.other in matches
+    }
+    write_report(args.out, environment, records, comparisons)
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,8 +159,13 @@ def parse_args() -> argparse.Namespace:
         run.add_argument(f'--{name.replace("_", "-")}', type=kind, help='override of the recipe')
     run.add_argument('--work-dir', type=Path, default=Path('work_dirs/accuracy'))
     run.add_argument('--cfg-options', nargs='+', action=DictAction, help='further settings, for trials')
+    compared = commands.add_parser('compare', help='give differences between models an interval')
+    compared.add_argument('dataset', choices=tuple(RECIPES))
+    compared.add_argument('--data-root', type=Path, help='folder of the data (default: that of the config)')
+    compared.add_argument('--work-dir', type=Path, default=Path('work_dirs/accuracy'))
+    compared.add_argument('--replicates', type=int, default=1000, help='draws (default: %(default)s)')
     report = commands.add_parser('report', help='write the tables anew')
-    for command in (run, report):
+    for command in (run, compared, report):
         command.add_argument('--out', type=Path, default=OUT, help='path without suffix of the .json and .md')
     args = parser.parse_args()
     if args.action == 'run':
@@ -137,10 +183,14 @@ def main() -> None:
     args = parse_args()
     # So that a call that is told to end ends its processes, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if args.action == 'report':
-        content = json.loads(Path(f'{args.out}.json').read_text())
-        Path(f'{args.out}.md').write_text(format_markdown(content))
-        print(format_markdown(content))
+    if args.action == 'compare':
+        compare_runs(args)
+    if args.action in ('compare', 'report'):
+        records, comparisons, environment = read_report(args.out)
+        if environment is None:
+            raise SystemExit(f'{args.out}.json does not exist: call run first')
+        write_report(args.out, environment, records, comparisons)
+        print(format_markdown(environment, records, comparisons))
         return
     finished = train(args)
     report = Path(f'{args.out}.md')

@@ -21,7 +21,7 @@ BASES = dict(
 )
 ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
-KEY_AWARE, ORDINARY = 'KeyAwareDeformableAttention', 'MultiScaleDeformableAttention'
+KEY_AWARE, ORDINARY = 'KeyAwareDeformableAttention', 'FusedMultiScaleDeformableAttention'
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ MODELS = {
 }
 
 # One recipe for all models of a data set. An epoch is one of ``parts`` parts of a pass over the data, a checkpoint is
-# written every ``save_every`` epochs, validation (0: none) is every ``validate_every``, and ``size`` is the side of the
-# generated images.
+# written every ``save_every`` epochs, validation (0: none) is every ``validate_every``, and ``size`` is the side
+# of the generated images.
 RECIPES = dict(
     shapes=dict(
         epochs=20, parts=10, save_every=1, validate_every=0, batch_size=16, lr=4e-4, num_queries=150, size=256

@@ -4,18 +4,49 @@ import json
 import statistics
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from accuracy_models import BASELINE, LITE, MODELS, SMALLER
 from records import Environment
 
 METRICS = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APS='mAP_s', APM='mAP_m', APL='mAP_l')
 WITHOUT_KDA = 'lite-dino_h3l1-2p1x3-msda'
-# The shape of Tables 1 and 5: a claim, the metric, the model that should be better and the other one.
+
+
+class Claim(NamedTuple):
+    """A claim of the paper as a difference between two models.
+
+    Attributes:
+        text (str): What is claimed.
+        metric (str): Metric that tells.
+        better (str): The model that should be better, or as good.
+        other (str): What it is compared with.
+        tolerance (float): Share of the other's metric that may be lost, 0 for a claim of being better.
+    """
+
+    text: str
+    metric: str
+    better: str
+    other: str
+    tolerance: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f'{self.metric}: {self.better} - {self.other}'
+
+    def verdict(self, low: float, high: float, other: float) -> str:
+        """'supported', 'refuted' or 'undecided', from the interval of the difference and the other's mean."""
+        bound = -self.tolerance * other
+        return 'supported' if low > bound else 'refuted' if high < bound else 'undecided'
+
+
+# In the shape of Tables 1, 4 and 5.
 CLAIMS = (
-    ('dropping stride 8 costs small objects', 'APS', BASELINE, SMALLER),
-    ('the interleaved encoder brings them back', 'APS', LITE, SMALLER),
-    ('key-aware attention adds', 'AP', LITE, WITHOUT_KDA),
+    Claim("Lite-DINO keeps 99 % of DINO's AP", 'AP', LITE, BASELINE, 0.01),
+    Claim("Lite-DINO keeps 99 % of DINO's AP on small objects", 'APS', LITE, BASELINE, 0.01),
+    Claim('dropping stride 8 costs small objects', 'APS', BASELINE, SMALLER),
+    Claim('the interleaved encoder brings them back', 'APS', LITE, SMALLER),
+    Claim('key-aware attention adds', 'AP', LITE, WITHOUT_KDA),
 )
 
 
@@ -59,22 +90,36 @@ def ratio(row: dict, baseline: Optional[dict]) -> str:
     return f'{100 * row["AP"]["mean"] / baseline["AP"]["mean"]:.1f} %'
 
 
-def format_claims(rows: Dict[str, dict]) -> List[str]:
-    """Each claim with the difference that was found; nothing where a model is missing."""
+def format_claims(rows: Dict[str, dict], comparisons: Dict[str, dict]) -> List[str]:
+    """Each claim with the difference that was found, its interval and a verdict; nothing where a model is missing."""
     lines = []
-    for claim, metric, better, other in CLAIMS:
-        if better in rows and other in rows and rows[better][metric] and rows[other][metric]:
-            difference = rows[better][metric]['mean'] - rows[other][metric]['mean']
-            lines.append(f'- {claim}: {metric} of `{better}` minus `{other}` is {difference:+.1f}')
+    for claim in CLAIMS:
+        better, other = rows.get(claim.better, {}).get(claim.metric), rows.get(claim.other, {}).get(claim.metric)
+        if not better or not other:
+            continue
+        line = f'- {claim.text}: {claim.metric} of `{claim.better}` minus `{claim.other}` is '
+        found = comparisons.get(claim.key)
+        if found is None:
+            lines.append(f'{line}{better["mean"] - other["mean"]:+.1f}')
+            continue
+        verdict = claim.verdict(found['low'], found['high'], other['mean'])
+        lines.append(
+            f'{line}{found["difference"]:+.1f} [{found["low"]:+.1f}, {found["high"]:+.1f}], '
+            f'{found["seeds"]} seed{"" if found["seeds"] == 1 else "s"}: **{verdict}**'
+        )
     return lines
 
 
-def format_markdown(environment: Environment, records: List[dict]) -> str:
+def format_markdown(
+    environment: Environment, records: List[dict], comparisons: Optional[Dict[str, dict]] = None
+) -> str:
     """Tables of all data sets.
 
     Args:
         environment (Environment): Where the runs were made.
         records (list[dict]): As for :func:`summarize`.
+        comparisons (dict[str, dict], optional): By data set and key of a claim, what
+            :func:`accuracy_bootstrap.compare` found. Defaults to None.
     """
     lines = ['# Accuracy under one schedule', '']
     lines += environment.lines()
@@ -93,23 +138,28 @@ def format_markdown(environment: Environment, records: List[dict]) -> str:
         for model, row in rows.items():
             cells = ' | '.join(cell(row[name]) for name in METRICS)
             lines.append(f'| {model} | {len(row["seeds"])} | {cells} | {ratio(row, rows.get(BASELINE))} |')
-        claims = format_claims(rows)
+        claims = format_claims(rows, (comparisons or {}).get(dataset, {}))
         lines += ['', *claims] if claims else []
     return '\n'.join(lines) + '\n'
 
 
-def read_records(out: Path) -> List[dict]:
-    """Runs of ``out``.json; none if there is no such file."""
+def read_report(out: Path) -> Tuple[List[dict], Dict[str, dict], Optional[Environment]]:
+    """Runs, comparisons and environment of ``out``.json; empty if there is no such file."""
     path = Path(f'{out}.json')
-    return json.loads(path.read_text())['records'] if path.exists() else []
+    if not path.exists():
+        return [], {}, None
+    content = json.loads(path.read_text())
+    return content['records'], content.get('comparisons', {}), Environment(**content['environment'])
 
 
-def write_report(out: Path, environment: Environment, records: List[dict]) -> None:
+def write_report(
+    out: Path, environment: Environment, records: List[dict], comparisons: Optional[Dict[str, dict]] = None
+) -> None:
     """Write ``out``.json and ``out``.md."""
-    content = dict(environment=asdict(environment), records=records)
+    content = dict(environment=asdict(environment), records=records, comparisons=comparisons or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     # Aside and moved, so that an interruption leaves the runs before.
     partial = Path(f'{out}.json.partial')
     partial.write_text(json.dumps(content, indent=1) + '\n')
     partial.replace(f'{out}.json')
-    Path(f'{out}.md').write_text(format_markdown(environment, records))
+    Path(f'{out}.md').write_text(format_markdown(environment, records, comparisons))

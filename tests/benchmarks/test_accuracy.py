@@ -86,15 +86,15 @@ def test_models_are_what_their_names_say(modules, index):
     assert all(isinstance(module, KeyAwareDeformableAttention) == key_aware for module in attention)
     assert model.num_feature_levels == (3 if '3scale' in name else 4)
     assert {module.num_levels for module in attention} == {model.num_feature_levels}
-    assert isinstance(model.encoder, LiteEncoder) == name.startswith('lite')
+    assert isinstance(model.encoder, LiteEncoder)
     assert len(model.encoder.layers) == (9 if name.endswith('seq') else 6)
+    assert model.encoder.num_low_levels == (0 if name.startswith('dino') else 2 if 'h2l2' in name else 1)
     if name.startswith('lite'):
-        assert model.encoder.num_low_levels == (2 if 'h2l2' in name else 1)
         assert model.encoder.num_blocks == (1 if '6p1x1' in name else 3)
         assert model.encoder.low_level_update == ('sequential' if name.endswith('seq') else 'joint')
 
 
-@pytest.mark.parametrize('dataset', ['shapes', 'bccd'])
+@pytest.mark.parametrize('dataset', ['shapes', 'bccd', 'hit_uav'])
 def test_nothing_else_differs(modules, dataset, tmp_path):
     def rest(cfg):
         rest = cfg.to_dict()
@@ -107,19 +107,20 @@ def test_nothing_else_differs(modules, dataset, tmp_path):
         return rest
 
     recipe = dict(epochs=5, parts=2, batch_size=3, lr=1e-3, num_queries=30)
-    names = list(modules.models.MODELS)[: None if dataset == 'shapes' else 2]
+    names = list(modules.models.MODELS)[: None if dataset == 'shapes' else 3]
     configs = [modules.models.make_config(dataset, name, 7, tmp_path, recipe) for name in names]
     assert all(rest(cfg) == rest(configs[0]) for cfg in configs)
     assert len({modules.models.fingerprint(cfg) for cfg in configs}) == len(configs)
     cfg = configs[0]
-    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[-1].T_max) == (5, 5) and cfg.val_cfg is None
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[-1].T_max) == (5, 5)
+    assert (cfg.val_cfg is None) == (dataset == 'shapes')
     assert cfg.train_dataloader.sampler == dict(type='PartSampler', parts=2)
     assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 1e-3)
     assert (cfg.model.num_queries, cfg.randomness.seed) == (30, 7)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         assert Path(loader.dataset.data_root) == tmp_path and loader.batch_size == 3
-    assert cfg.test_evaluator.ann_file.startswith(f'{tmp_path}/annotations/')
-    assert ('instances_test' in cfg.test_evaluator.ann_file) == (dataset == 'bccd')
+    names = dict(shapes='annotations/val.json', bccd='annotations/instances_test.json', hit_uav='test.json')
+    assert cfg.test_evaluator.ann_file == f'{tmp_path}/{names[dataset]}'
 
 
 def test_paths_do_not_change_the_fingerprint(modules, tmp_path):
@@ -198,6 +199,21 @@ def test_tables(modules):
     assert '| lite-dino_h3l1-2p1x3 | 1 | 45.9 | 90.0 | 60.0 | 29.0 | 50.0 | - | 90.0 % |' in text
     assert 'APS of `dino-4scale` minus `dino-3scale` is +20.0' in text and 'key-aware attention' not in text
     assert text.index('| dino-4scale') < text.index('| lite-dino_h3l1-2p1x3') < text.index('| dino-3scale')
+
+
+def test_verdicts(modules):
+    records = [make_record('dino-4scale', 0, 0.5, 0.3), make_record('lite-dino_h3l1-2p1x3', 0, 0.49, 0.3)]
+    keep = modules.report.CLAIMS[0]
+
+    def verdict(low, high):
+        found = {keep.key: dict(difference=(low + high) / 2, low=low, high=high, seeds=1)}
+        environment = modules.accuracy.describe_environment()
+        text = modules.report.format_markdown(environment, records, dict(shapes=found))
+        return next(line for line in text.splitlines() if keep.text in line)
+
+    # 99 % of 50.0 points is half a point less
+    assert verdict(-0.4, 0.8).endswith('+0.2 [-0.4, +0.8], 1 seed: **supported**')
+    assert verdict(-2.0, -0.6).endswith('**refuted**') and verdict(-2.0, 0.2).endswith('**undecided**')
 
 
 def test_command_line(modules, fake, tmp_path, monkeypatch, capsys):
