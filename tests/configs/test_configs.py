@@ -31,7 +31,7 @@ NAME = re.compile(
     r'(_(h(?P<high>\d)l(?P<low>\d)-(?P<updates>\d)p(?P<closing>[01])x(?P<blocks>\d)|(?P<variant>kda|o2o))'
     r'(?P<suffix>-msda|-seq|-tied)?)?'
     r'_(?P<backbone>efficientnet-lite0|r18|r50|swin-t|swin-l)'
-    r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(lsj-)?(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd)'
+    r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(lsj-)?(?P<epochs>\d+)e_(?P<dataset>coco|shapes|bccd|hit-uav)'
 )
 BACKBONES = {
     'efficientnet-lite0': ('EfficientNetLite', 'out_indices', (3, 4, 5)),
@@ -42,7 +42,7 @@ BACKBONES = {
 }
 # Epochs after which the learning rate drops; mmdet's DINO with Swin-L has a schedule of its own.
 DROPS = {12: [11], 24: [20], 36: [30], 46: [30], 50: [40], ('swin-l', 36): [27, 33]}
-NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3}
+NUM_CLASSES = {'coco': 80, 'shapes': 3, 'bccd': 3, 'hit-uav': 3}
 
 
 def test_names_are_unique_in_the_package():
