@@ -139,7 +139,7 @@ struct Op : Ort::CustomOpBase<Op<KeyAware, Type>, Kernel<KeyAware>, true> {
 }  // namespace lite_detr
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                              const OrtApiBase* base) {
+                                                                               const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
     // Only the oldest interface is left to say so.

@@ -148,8 +148,8 @@ ov::Extension::Ptr from_onnx(const char* name) {
 }  // namespace
 }  // namespace lite_detr
 
-OPENVINO_CREATE_EXTENSIONS(std::vector<ov::Extension::Ptr>(
-    {std::make_shared<ov::OpExtension<lite_detr::KeyAwareDeformAttn>>(),
-     std::make_shared<ov::OpExtension<lite_detr::MultiScaleDeformAttn>>(),
-     lite_detr::from_onnx<lite_detr::KeyAwareDeformAttn>("KeyAwareDeformAttn"),
-     lite_detr::from_onnx<lite_detr::MultiScaleDeformAttn>("MultiScaleDeformAttn")}));
+OPENVINO_CREATE_EXTENSIONS(
+    std::vector<ov::Extension::Ptr>({std::make_shared<ov::OpExtension<lite_detr::KeyAwareDeformAttn>>(),
+                                     std::make_shared<ov::OpExtension<lite_detr::MultiScaleDeformAttn>>(),
+                                     lite_detr::from_onnx<lite_detr::KeyAwareDeformAttn>("KeyAwareDeformAttn"),
+                                     lite_detr::from_onnx<lite_detr::MultiScaleDeformAttn>("MultiScaleDeformAttn")}));
