@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'lite_detr_mmdet'
 # What each part may import: of this package the parts named, of others those named (None: anything).
 MAY_IMPORT = {
+    '__main__': ({'zoo'}, set()),
     'version': (set(), set()),
     'threads': (set(), set()),
     'timing': (set(), {'torch'}),
