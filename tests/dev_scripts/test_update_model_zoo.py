@@ -45,10 +45,11 @@ def write(monkeypatch, tmp_path):
     def write(name: str, date: str, seconds: float, *arguments: str, **changes) -> None:
         monkeypatch.setattr(sys, 'argv', ['detectors.py', 'a', '--out', str(tmp_path / name), *arguments])
         monkeypatch.setattr(detectors, 'existing_config', str)
-        calls = {part: lambda *_: None for part in ('encoder', 'detector')}
+        calls = {part: lambda *_: lambda: None for part in ('encoder', 'detector')}
         monkeypatch.setattr(detectors, 'CALLS', calls)
         monkeypatch.setattr(detectors, 'build_model', lambda *_: None)
         monkeypatch.setattr(detectors, 'make_batch', lambda *_: None)
+        monkeypatch.setattr(detectors, 'measure_errors', lambda *_: {})
         monkeypatch.setattr(
             detectors, 'time_interleaved', lambda calls, repeat, device: {name: [seconds] * repeat for name in calls}
         )
