@@ -7,6 +7,26 @@ from typing import Optional
 
 import torch
 
+# Inputs of the operators, by which a library of other sources is told apart.
+INPUTS = {
+    'key_aware_deform_attn': (
+        'query',
+        'value',
+        'spatial_shapes',
+        'level_start_index',
+        'reference_points',
+        'sampling_offsets',
+        'key',
+    ),
+    'multi_scale_deform_attn': (
+        'value',
+        'spatial_shapes',
+        'level_start_index',
+        'reference_points',
+        'sampling_offsets',
+        'attention_weights',
+    ),
+}
 BUILD_COMMAND = 'pip install --no-build-isolation --force-reinstall --no-deps .'
 
 
@@ -36,7 +56,19 @@ def load_library() -> Optional[str]:
             f'{path} cannot be loaded by torch {torch.__version__}, it may be built for another one: '
             f'{error.__cause__ or error}'
         )
+    for operator, inputs in INPUTS.items():
+        if read_inputs(operator) != inputs:
+            return f'{path} was built from other sources than these: its {operator} has other inputs'
     return None
+
+
+def read_inputs(operator: str) -> Optional[tuple]:
+    """Names of the inputs of a loaded operator, None if the library has none of that name."""
+    try:
+        schema = torch._C._get_schema(f'lite_detr::{operator}', '')
+    except RuntimeError:
+        return None
+    return tuple(argument.name for argument in schema.arguments)
 
 
 LOAD_ERROR = load_library()

@@ -34,6 +34,14 @@ def test_extension_is_compiled():
     assert extension.LOAD_ERROR is None, extension.explain_missing()
 
 
+def test_library_of_other_sources_is_not_used(monkeypatch):
+    inputs = {**extension.INPUTS, 'key_aware_deform_attn': ('query', 'value', 'key')}
+    monkeypatch.setattr(extension, 'INPUTS', inputs)
+    assert 'was built from other sources than these: its key_aware_deform_attn' in extension.load_library()
+    monkeypatch.setattr(extension, 'INPUTS', {'no_such_operator': ()})
+    assert 'its no_such_operator has other inputs' in extension.load_library()
+
+
 def test_auto_is_fused():
     arguments = make_arguments(dtype=torch.float32)
     fused = key_aware_deform_attn(**arguments, backend='fused')
