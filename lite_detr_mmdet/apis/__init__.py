@@ -1,4 +1,4 @@
-"""What programs that use the models need: names, configs, weights, inference."""
+"""The public Python API: names, configs, weights, inference."""
 
 from ..acceleration import accelerate
 from ..zoo import get_config, list_models

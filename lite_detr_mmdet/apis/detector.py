@@ -33,9 +33,9 @@ class NamedPipeline:
         try:
             return self.pipeline(image)
         except FileNotFoundError:
-            raise  # names it
+            raise  # it names the file
         except Exception as error:  # whatever a transform raises
-            name = image if isinstance(image, str) else f'an image of the shape {np.shape(image)}'
+            name = image if isinstance(image, str) else f'an image of shape {np.shape(image)}'
             raise DatasetError(f'{name} cannot be used as an image: {type(error).__name__}: {error}') from error
 
 
@@ -48,7 +48,7 @@ class Detector(DetInferencer):
 
     Args:
         model (str | Path, optional): See :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
-            embedded in the weights, of which the model and the test pipeline are built from known parts only.
+            embedded in the weights; its model and test pipeline are built from known parts only.
         weights (str | Path, optional): A file or a URL. Defaults to None: the released weights of the model.
         device (str, optional): Device. Defaults to None: a GPU if there is one.
         allow_partial (bool): Whether to accept weights that leave more than a tenth of the model random. Defaults to
@@ -58,8 +58,8 @@ class Detector(DetInferencer):
     Raises:
         DownloadError: If a URL cannot be reached.
         FileNotFoundError: If a file does not exist.
-        CheckpointError: If the weights are broken, or hold more than weights and a config that is data.
-        ValueError: If there is no such model, it has no released weights, the weights hold no config, or they fit
+        CheckpointError: If the weights are damaged, or hold more than weights and a config of plain data.
+        ValueError: If there is no such model, it has no released weights, the weights hold no config, or they cover
             less than nine tenths of the model.
     """
 
@@ -89,7 +89,7 @@ class Detector(DetInferencer):
         super().__init__(model=cfg, weights=str(path), device=device, **kwargs)
 
     def _inputs_to_list(self, inputs: Any) -> list:
-        """Images as a list, after a look at those that are arrays."""
+        """Images as a list; arrays are checked."""
         images = super()._inputs_to_list(inputs)
         for index, image in enumerate(images):
             if isinstance(image, np.ndarray):

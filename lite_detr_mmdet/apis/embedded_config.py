@@ -1,8 +1,8 @@
-"""The config that a checkpoint brings along: read as data, reduced to what inference needs, made of known parts.
+"""The config embedded in a checkpoint: read as data, reduced to what inference needs, built from known parts.
 
-A config decides which classes are built with which arguments. In one from a stranger a class may be any that Python
-can import, and arguments may name files and addresses. What is built from it here are models and image transforms of
-this package and of the OpenMMLab packages below it, without the arguments that read anything.
+A config decides which classes are built with which arguments. In a stranger's config, a class may be anything that
+Python can import, and arguments may name files and URLs. From such a config, only models and image transforms of this
+package and of the OpenMMLab packages below it are built, without the arguments that make them read anything.
 """
 
 import copy
@@ -36,14 +36,14 @@ TRANSFORMS = (
 
 
 def read_embedded_config(path: Union[str, Path], meta: dict) -> Dict[str, Any]:
-    """The config of a checkpoint as plain values; nothing in it is executed.
+    """The config of a checkpoint as plain values, without executing anything in it.
 
     Args:
         path (str | Path): The file.
         meta (dict): Its ``meta``, with the config as JSON (``cfg_json``) or as text (``cfg``).
 
     Raises:
-        CheckpointError: If there is none, or it is more than literals.
+        CheckpointError: If there is none, or it contains anything but literals.
     """
     try:
         if isinstance(meta.get('cfg_json'), str):
@@ -67,7 +67,7 @@ def inference_config(path: Union[str, Path], meta: dict) -> Config:
         meta (dict): Its ``meta``.
 
     Raises:
-        CheckpointError: If there is no config, or it asks for what is not a model or a transform of known packages.
+        CheckpointError: If there is no config, or it asks for anything but models and transforms of known packages.
     """
     values = read_embedded_config(path, meta)
     dataset = _table(_table(values.get('test_dataloader')).get('dataset'))
@@ -90,7 +90,7 @@ def inference_config(path: Union[str, Path], meta: dict) -> Config:
             )
         )
     except (KeyError, TypeError) as error:
-        raise CheckpointError(path, f'holds a config that is not one: {error}') from error
+        raise CheckpointError(path, f'holds an invalid config: {error}') from error
 
 
 def _table(value: Any) -> dict:
@@ -98,7 +98,7 @@ def _table(value: Any) -> dict:
 
 
 def _known(value: Any, path: Union[str, Path]) -> Any:
-    """A part of a model's config without what reads files, after its types were looked up."""
+    """A part of a model's config after its types were checked, without the keys that read files."""
     if isinstance(value, (list, tuple)):
         return type(value)(_known(item, path) for item in value)
     if not isinstance(value, dict):
@@ -136,7 +136,7 @@ def _known_transform(value: Any, path: Union[str, Path]) -> dict:
 
 
 def without_folders(values: Dict[str, Any]) -> Config:
-    """A config without the folders of the run that it comes from."""
+    """A config without the folders of its training run."""
     cfg = Config(ConfigDict(values))
     cfg.work_dir = cfg.load_from = None
     cfg.resume = False

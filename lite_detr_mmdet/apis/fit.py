@@ -1,4 +1,4 @@
-"""Do weights belong to a model?"""
+"""Check that weights belong to a model."""
 
 from typing import Dict
 
@@ -8,7 +8,7 @@ FITTING_SHARE = 0.9  # of a model's parameters that its weights must hold
 
 
 def check_fit(model: nn.Module, state_dict: Dict[str, Tensor]) -> None:
-    """Refuse weights of another model, with which most of the result would be noise.
+    """Refuse weights of another model, which would leave most of the model random.
 
     Raises:
         ValueError: If they hold less than nine tenths of the parameters; the message counts what does not fit.
@@ -21,7 +21,7 @@ def check_fit(model: nn.Module, state_dict: Dict[str, Tensor]) -> None:
     if share >= FITTING_SHARE:
         return
     unused = [name for name in state_dict if name not in wanted and name not in dict(model.named_buffers())]
-    lines = [f'the weights hold {share:.0%} of the parameters of the model: they belong to another one']
+    lines = [f'the weights hold only {share:.0%} of the parameters of the model: they belong to another model']
     for names, what in ((missing, 'missing'), (unequal, 'of another shape'), (unused, 'not in the model')):
         if names:
             lines.append(f'  {len(names)} {what}, e.g. {names[0]}')

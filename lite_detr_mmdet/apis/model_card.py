@@ -1,4 +1,4 @@
-"""A page about a published model, written from what its file holds."""
+"""The model card of a published checkpoint, written from the contents of the file."""
 
 import re
 from typing import Any, List
@@ -19,7 +19,7 @@ import lite_detr_mmdet
 result = lite_detr_mmdet.Detector(weights='{file}')('image.jpg')
 ```
 
-The file holds its config; `torch.load('{file}', weights_only=True)['meta']['cfg']` is the text of it.
+The file contains its config; `torch.load('{file}', weights_only=True)['meta']['cfg']` returns it as text.
 
 ## Classes
 
@@ -31,19 +31,19 @@ The file holds its config; `torch.load('{file}', weights_only=True)['meta']['cfg
 
 ## Limits
 
-Detections are predictions with scores, not facts. The model knows the classes above only, has seen the images of its
-training set only, and was evaluated on nothing but what stands above.
+Detections are predictions with scores, not facts. The model knows only the classes above, was trained only on the
+images of its training set, and has been evaluated only as stated above.
 """
 
 
 def make_model_card(file: str, sha256: str, size: int, checkpoint: dict) -> str:
-    """The page as Markdown.
+    """The model card as Markdown.
 
     Args:
         file (str): Name of the checkpoint.
         sha256 (str): Its SHA-256.
         size (int): Its size in bytes.
-        checkpoint (dict): Its content.
+        checkpoint (dict): Its contents.
     """
     meta = checkpoint['meta']
     model = config_from_json(meta['cfg_json'])['model']
@@ -69,14 +69,14 @@ def make_model_card(file: str, sha256: str, size: int, checkpoint: dict) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text of the checkpoint as a part of the page, where it must not become a link, a table or HTML."""
+    """Text from the checkpoint, stripped of what could become a link, a table or HTML on the page."""
     text = ''.join(letter if letter.isprintable() else ' ' for letter in str(value))
     return re.sub(r'[`|<>\[\]\\*]', '', text)[:200]
 
 
 def _training_lines(training: dict) -> List[str]:
     if training is None:
-        return ['No log of a training run came with the weights.']
+        return ['The weights came without a training log.']
     metrics = training.get('metrics', {})
     lines = ['| | |', '| --- | --- |']
     lines += [

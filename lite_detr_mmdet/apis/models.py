@@ -22,11 +22,11 @@ CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
 
 
 class LoadReport(NamedTuple):
-    """What :func:`load_fitting_weights` loaded and what not.
+    """What :func:`load_fitting_weights` loaded and what it did not.
 
     Attributes:
         loaded (list[str]): Weights that were loaded.
-        other_shape (dict[str, tuple]): Weights that have another shape: that of the file, that of the model.
+        other_shape (dict[str, tuple]): Weights that have another shape: shape in the file, shape in the model.
         missing (list[str]): Weights of the model that the file does not have.
         unused (list[str]): Weights of the file that the model does not have.
     """
@@ -45,7 +45,7 @@ class LoadReport(NamedTuple):
 
 
 def load_fitting_weights(model: nn.Module, state_dict: dict) -> LoadReport:
-    """Load the weights that have the shape of the model's; the others keep the values that they have.
+    """Load the weights whose shapes match the model's; all others keep their values.
 
     Args:
         model (nn.Module): The model.
@@ -69,7 +69,7 @@ def load_fitting_weights(model: nn.Module, state_dict: dict) -> LoadReport:
 
 
 def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path]:
-    """File of the weights that ``pretrained`` of :func:`get_model` means; None for False.
+    """File of the weights that ``pretrained`` of :func:`get_model` stands for; None for False.
 
     Raises:
         ValueError: If the model has no released weights.
@@ -88,7 +88,7 @@ def read_weights(path: Path) -> Tuple[dict, dict]:
     """Weights and metadata of a checkpoint, published or of a training run.
 
     Raises:
-        CheckpointError: If it holds no weights, or some that are not finite.
+        CheckpointError: If it holds no weights, or weights that are not finite.
     """
     checkpoint = load_checkpoint_file(path)
     weights = check_weights(path, checkpoint.get('state_dict', checkpoint), 'state_dict', finite=True)
@@ -96,7 +96,7 @@ def read_weights(path: Path) -> Tuple[dict, dict]:
 
 
 def set_num_classes(cfg: Config, num_classes: Optional[int], state_dict: dict) -> None:
-    """Set the number of classes of a config, by default to that of the weights.
+    """Set the number of classes in a config, by default to that of the weights.
 
     Raises:
         ValueError: If the model has no ``bbox_head`` that counts them.
@@ -119,20 +119,20 @@ def get_model(
 ) -> nn.Module:
     """Build a detector.
 
-    Weights that do not fit, such as the class branches for another number of classes, are printed and start anew.
+    Weights that do not fit, such as class branches for another number of classes, are reported and initialised anew.
     The detector is in evaluation mode, knows its config (``cfg``) and its classes (``dataset_meta``), and works with
     ``mmdet.apis.inference_detector``.
 
     Args:
         name (str | Path): See :func:`lite_detr_mmdet.get_config`.
-        pretrained (bool | str | Path): Weights: a file, a URL, True for the released ones, False for none, the
-            backbone's included. Defaults to False.
+        pretrained (bool | str | Path): Weights: a file, a URL, True for the released ones, False for none, not even
+            the backbone's. Defaults to False.
         num_classes (int, optional): Number of classes. Defaults to None: that of the weights, else of the config.
         device (str | torch.device, optional): Device. Defaults to None: a GPU if there is one.
 
     Raises:
         DownloadError: If a URL cannot be reached.
-        CheckpointError: If the weights are broken, or hold more than weights.
+        CheckpointError: If the weights are damaged, or the file holds more than weights.
         FileNotFoundError: If a file does not exist.
         ValueError: If there is no such model, it has no released weights, none of the weights fits, or the number of
             classes is not positive.
@@ -143,7 +143,7 @@ def get_model(
     path = find_weights(str(name), pretrained)
     state_dict, meta = ({}, {}) if path is None else read_weights(path)
     set_num_classes(cfg, num_classes, state_dict)
-    cfg.model.backbone.init_cfg = None  # nothing is downloaded but what is asked for
+    cfg.model.backbone.init_cfg = None  # download only what was asked for
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(copy.deepcopy(cfg.model))
     _initialise(model)
@@ -155,7 +155,7 @@ def get_model(
 
 
 def _initialise(model: BaseModule) -> None:
-    """Initialise a model without the paragraph that mmengine logs for each weight."""
+    """Initialise a model without the lines that mmengine logs for each weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -166,7 +166,7 @@ def _initialise(model: BaseModule) -> None:
 
 
 def find_dataset_meta(cfg: Config, meta: dict) -> dict:
-    """Names of the classes: the weights', the config's or COCO's, whichever are as many as the model's."""
+    """Class names from the weights, the config or COCO, whichever first match the model's number of classes."""
     num_classes = cfg.model.get('bbox_head', {}).get('num_classes')
     of_config = cfg.get('test_dataloader', {}).get('dataset', {}).get('metainfo')
     for found in (meta.get('dataset_meta'), of_config, CocoDataset.METAINFO):

@@ -30,7 +30,7 @@ class PublishedModel(NamedTuple):
     """What :func:`publish_model` wrote.
 
     Attributes:
-        path (Path): The checkpoint, its name ends with the first eight digits of its SHA-256.
+        path (Path): The checkpoint; its name ends with the first eight digits of its SHA-256.
         card (Path): The model card beside it.
         sha256 (str): SHA-256 of the checkpoint.
     """
@@ -49,27 +49,27 @@ def publish_model(
     license_name: str = 'Apache-2.0',
     overwrite: bool = False,
 ) -> PublishedModel:
-    """Publish a checkpoint of a training run or of the converter.
+    """Publish a training checkpoint, or one written by the converter.
 
     Optimizer, schedules and message hub are left out, and so are the run's folders. The file loads with
     ``torch.load(path, weights_only=True)``, without this package.
 
     Args:
         source (str | Path): Checkpoint that holds its config.
-        out_dir (str | Path): Folder to write to; it is made if it does not exist.
+        out_dir (str | Path): Folder to write to; it is created if it does not exist.
         name (str, optional): Name of the model, lower-case letters, digits and ``._-``. Defaults to None: the name of
             its config.
         log (str | Path, optional): ``scalars.json`` of the run. Defaults to None: the newest one beside the source.
         fp16 (bool): Whether to keep weights in half precision. Defaults to False.
         license_name (str): License of the weights. Defaults to 'Apache-2.0'.
-        overwrite (bool): Whether to replace files that are there already. Defaults to False.
+        overwrite (bool): Whether to replace files that already exist. Defaults to False.
 
     Raises:
-        FileExistsError: If a file is there already, or a link in its place.
-        CheckpointError: If the source is broken, or holds more than weights and a config that is data.
+        FileExistsError: If a file already exists, or a link in its place.
+        CheckpointError: If the source is damaged, or holds more than weights and a config of plain data.
         FileNotFoundError: If the source or the log does not exist.
         ValueError: If the source holds no config or no weights, a weight is not finite or does not fit half precision,
-            or the name is not one.
+            or the name is not valid.
     """
     checkpoint = load_checkpoint_file(source)
     meta = checkpoint.get('meta', {})
@@ -99,7 +99,7 @@ def publish_model(
 
 
 def _write(checkpoint: dict, out_dir: Path, name: str, overwrite: bool) -> PublishedModel:
-    """Write the checkpoint and its card beside it, each whole, neither over another file nor through a link."""
+    """Write the checkpoint and its card next to it, atomically, never over another file or through a link."""
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{name}.', dir=out_dir) as folder:
         unnamed = Path(folder) / 'checkpoint.pth'
@@ -109,9 +109,7 @@ def _write(checkpoint: dict, out_dir: Path, name: str, overwrite: bool) -> Publi
         card = path.with_suffix('.md')
         for target in (path, card):
             if target.is_symlink() or (target.exists() and not overwrite):
-                raise FileExistsError(
-                    f'{target} is there already: publish to another folder, or allow to overwrite it'
-                )
+                raise FileExistsError(f'{target} already exists: publish to another folder, or allow to overwrite it')
         text = make_model_card(path.name, sha256, unnamed.stat().st_size, checkpoint)
         unnamed.replace(path)
     write_text(text, card)
@@ -119,7 +117,7 @@ def _write(checkpoint: dict, out_dir: Path, name: str, overwrite: bool) -> Publi
 
 
 def plain(value: Any) -> Any:
-    """A value made of Python's own kinds, so that the restricted unpickler knows all of it."""
+    """A value made of Python's built-in types, so that the restricted unpickler accepts all of it."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -132,10 +130,10 @@ def plain(value: Any) -> Any:
 
 
 def prepare_weight(name: str, value: Tensor, fp16: bool) -> Tensor:
-    """A weight as it is published, on the CPU and without what shares its memory.
+    """A weight as it is published: on the CPU, in memory of its own.
 
     Raises:
-        ValueError: If it is not finite, or not in half precision.
+        ValueError: If it is not finite, or overflows half precision.
     """
     value = value.detach().cpu().clone()
     if not value.is_floating_point():
@@ -155,7 +153,7 @@ def find_log(source: Union[str, Path]) -> Optional[Path]:
 
 
 def digest_log(path: Path) -> Dict[str, Union[int, float, str, dict]]:
-    """What a run's log says in the end: length, last loss and metrics, seconds for an iteration, memory.
+    """Summary of a training log: length, losses, last metrics, seconds per iteration, memory.
 
     Args:
         path (Path): ``scalars.json``, a JSON object in each line.
@@ -178,7 +176,7 @@ def digest_log(path: Path) -> Dict[str, Union[int, float, str, dict]]:
 
 
 def package_versions() -> Dict[str, str]:
-    """Versions of Python and of the packages that publish."""
+    """Versions of Python and of the packages used for publishing."""
     versions = dict(python=platform.python_version(), torch=torch.__version__)
     for package in PACKAGES:
         try:

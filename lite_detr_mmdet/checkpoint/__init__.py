@@ -1,4 +1,4 @@
-"""Checkpoint files: the boundary between this package and what strangers wrote.
+"""Checkpoint files: the boundary between this package and files written by strangers.
 
 Everything that reads or writes a checkpoint goes through here. See ``docs/security.md`` for what each loader trusts.
 """

@@ -1,7 +1,7 @@
 """Configs that come with a checkpoint: data, never code.
 
-mmengine executes the text of a config. A config of a stranger's file is parsed here instead: what ``Config.dump``
-writes, assignments of literals, is understood; anything else is refused with its line.
+mmengine executes the text of a config. A config in a stranger's file is parsed here instead: assignments of literals,
+as ``Config.dump`` writes them, are accepted; anything else is refused, and the error shows the line.
 """
 
 import ast
@@ -16,7 +16,7 @@ MAX_CHARACTERS = 4_000_000
 MAX_NESTING = 48
 ALLOWED_OPERATORS = set('=()[]{},:-')
 CONSTANTS = {'inf': math.inf, 'nan': math.nan}
-TUPLE, ITEMS = '__tuple__', '__items__'  # how JSON spells what it does not have
+TUPLE, ITEMS = '__tuple__', '__items__'  # stand for what JSON does not have
 
 
 class ConfigTextError(ValueError):
@@ -59,7 +59,7 @@ def parse_config_text(text: str) -> Dict[str, Any]:
 
 
 def _check_tokens(text: str, lines: list) -> None:
-    """Refuse what no literal needs, and nesting that would be too much for the parser."""
+    """Refuse tokens that no literal needs, and nesting too deep for the parser."""
     nesting, before = 0, ''
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -101,7 +101,7 @@ def _literal(node: ast.AST, lines: list) -> Any:
 
 
 def _dict_call(node: ast.Call, lines: list) -> dict:
-    """``dict(a=1)``, or ``dict({'a': 1})`` as ``Config.dump`` writes keys that are no names."""
+    """``dict(a=1)``, or ``dict({'a': 1})``, as ``Config.dump`` writes keys that are not names."""
     values: dict = {}
     if len(node.args) > 1 or (node.args and not isinstance(node.args[0], ast.Dict)):
         raise _refusal(lines, node.lineno, 'is not a literal')
@@ -124,7 +124,7 @@ def _key(node: Any, lines: list) -> Any:
 def _refusal(lines: list, number: int, fault: str) -> ConfigTextError:
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ''
     line = ''.join(letter if letter.isprintable() else '?' for letter in line)
-    return ConfigTextError(f'line {number} {fault}: {line[:120]!r}; a config in a file must be literals alone')
+    return ConfigTextError(f'line {number} {fault}: {line[:120]!r}; a config in a file may hold only literals')
 
 
 def config_to_json(values: Dict[str, Any]) -> str:
@@ -155,7 +155,7 @@ def config_from_json(text: str) -> Dict[str, Any]:
     try:
         values = _decode(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigTextError(f'the config is not JSON as published files hold it: {error}') from error
+        raise ConfigTextError(f'the config is not the JSON of a published file: {error}') from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigTextError('the config must be a table of values by name')
     return values

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold, and that it holds it in the places where programs look for it."""
+"""Checks of what a checkpoint holds, and that it is where programs look for it."""
 
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -13,13 +13,13 @@ from .errors import CheckpointError, Fault, Refusal
 from .unpickler import Shell, Symbol
 
 MAX_DEPTH = 64
-MAX_ITEMS = 20_000_000  # after every shared part is counted each time that it appears
+MAX_ITEMS = 20_000_000  # counting shared parts every time they appear
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, Tensor, np.ndarray, HistoryBuffer)
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
 
 
 def check_content(content: Any) -> None:
-    """Check that a content is made of tensors and plain values, is a tree, and is of a reasonable depth.
+    """Check that the contents are tensors and plain values, form a tree, and are not nested too deeply.
 
     Raises:
         Fault: If it is not.
@@ -29,7 +29,7 @@ def check_content(content: Any) -> None:
 
     def count(value: Any, depth: int) -> Tuple[int, int]:
         if isinstance(value, (Symbol, Shell)):
-            raise Refusal(f'it holds {getattr(value, "name", type(value).__name__)} itself')
+            raise Refusal(f'it holds the bare name {getattr(value, "name", type(value).__name__)}')
         if isinstance(value, LEAVES):
             return 1, 0
         if type(value) not in CONTAINERS:
@@ -56,13 +56,13 @@ def check_content(content: Any) -> None:
 
 
 def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
-    """Check that a content has the parts of a checkpoint where they belong.
+    """Check that the contents have the parts of a checkpoint where they belong.
 
     Returns:
-        dict: The content.
+        dict: The contents.
 
     Raises:
-        CheckpointError: If it has not.
+        CheckpointError: If they do not.
     """
     if not isinstance(content, dict):
         raise CheckpointError(path, f'must hold a dict, got {type(content).__name__}')
@@ -89,7 +89,7 @@ def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
 
 
 def check_class_names(path: Union[str, Path], meta: dict) -> None:
-    """Check that the names of classes are a list of names.
+    """Check that the class names are a list of names.
 
     Raises:
         CheckpointError: If they are not.
@@ -99,7 +99,7 @@ def check_class_names(path: Union[str, Path], meta: dict) -> None:
         if classes is not None and not (
             isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
         ):
-            raise CheckpointError(path, 'must hold a list of names as its classes')
+            raise CheckpointError(path, 'must hold its classes as a list of names')
 
 
 def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool = False) -> Dict[str, Tensor]:
@@ -109,7 +109,7 @@ def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool 
         path (str | Path): The file.
         weights (object): Its weights.
         name (str): Where they are in the file.
-        finite (bool): Whether weights that are not finite are refused. Defaults to False.
+        finite (bool): Whether to refuse weights that are not finite. Defaults to False.
 
     Returns:
         dict[str, Tensor]: The weights.

@@ -29,11 +29,11 @@ NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLE
 
 
 class DownloadError(ConnectionError):
-    """An address that cannot be fetched; the message holds it, the reason and what to do."""
+    """A URL that cannot be downloaded; the message holds the URL, the reason and what to do."""
 
 
 class _Interrupted(Exception):
-    """The answer cannot be used; the message says why."""
+    """The server's answer cannot be used; the message says why."""
 
 
 class Answer(NamedTuple):
@@ -45,27 +45,27 @@ class Answer(NamedTuple):
 
 
 def cached_weights(source: Union[str, Path], sha256: Optional[str] = None) -> Path:
-    """Path of weights; those with an address are downloaded once, into the cache of ``torch.hub``.
+    """Path of weights; a URL is downloaded once, into the cache of ``torch.hub``.
 
     The cache is ``checkpoints`` in ``torch.hub.get_dir()``, by default ``~/.cache/torch/hub``; the environment
-    variable ``TORCH_HOME`` moves it. A file's name there begins with digits of its whole address, so that files of
-    the same name from two places are two files. A file enters the cache when its checksum is right or, where there is
-    none, when it can be read as a checkpoint.
+    variable ``TORCH_HOME`` moves it. A cached file's name begins with digits of a hash of its URL, so that files with
+    the same name from different places are kept apart. A file enters the cache only if its checksum is right or,
+    without a checksum, if it can be read as a checkpoint.
 
     Args:
-        source (str | Path): A file, or an address of the schemes ``http`` and ``https``.
+        source (str | Path): A file, or a URL (``http`` or ``https``).
         sha256 (str, optional): Checksum, or its first digits. Defaults to None: the digits at the end of the name, as
             in 'model-1a2b3c4d.pth'.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        DownloadError: If the address cannot be fetched and the file is not in the cache; a ConnectionError.
-        CheckpointError: If what comes has another checksum, or is no checkpoint; a ValueError.
-        ValueError: If the address has no plain file name at its end.
+        DownloadError: If the URL cannot be downloaded and the file is not in the cache; a ConnectionError.
+        CheckpointError: If the download has another checksum, or is not a checkpoint; a ValueError.
+        ValueError: If the URL does not end with a plain file name.
     """
     if '://' not in str(source):
         if not Path(source).is_file():
-            raise FileNotFoundError(f'weights must be a file that exists or an address, got {str(source)!r}')
+            raise FileNotFoundError(f'weights must be a file that exists or a URL, got {str(source)!r}')
         return Path(source)
     url = str(source)
     name = file_name(url)
@@ -81,46 +81,44 @@ def cached_weights(source: Union[str, Path], sha256: Optional[str] = None) -> Pa
 
 
 def cache_path(url: str) -> Path:
-    """Where the file of an address is, or will be, in the cache."""
+    """Where the file of a URL is, or will be, in the cache."""
     key = hashlib.sha256(url.partition('#')[0].encode()).hexdigest()[:16]
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{key}-{file_name(url)}'
 
 
 def file_name(url: str) -> str:
-    """Name of the file at the end of an address, decoded.
+    """Name of the file at the end of a URL, decoded.
 
     Raises:
-        ValueError: If it is not a plain file name, or the address is not one of ``http`` and ``https``.
+        ValueError: If it is not a plain file name, or the URL is neither ``http`` nor ``https``.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ValueError(f'weights must be an address that is one, got {url!r}: {error}') from error
+        raise ValueError(f'weights must be a valid URL, got {url!r}: {error}') from error
     if parts.scheme.lower() not in ('http', 'https') or not parts.netloc:
-        raise ValueError(f'weights must have an address that begins with http:// or https://, got {url!r}')
+        raise ValueError(f'weights must be a URL that begins with http:// or https://, got {url!r}')
     name = unquote(parts.path.rpartition('/')[2])
     plain = re.fullmatch(r'[^/\\:*?"<>|]+', name) and name.isprintable() and name.strip(' .') == name.strip()
     if not plain or name.startswith('.') or len(name.encode()) > MAX_NAME:
-        raise ValueError(
-            f'weights must have an address that ends with a plain file name, got {name!r} of {shown(url)}'
-        )
+        raise ValueError(f'weights must be a URL that ends with a plain file name, got {name!r} of {shown(url)}')
     return name
 
 
 def shown(url: str) -> str:
-    """An address as messages show it: without a password."""
+    """A URL as messages show it: without a password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition('@')[2]))
 
 
 def digits_of_name(name: str) -> Optional[str]:
-    """The digits of a checksum at the end of a file's name, None if there are none."""
+    """The digits of a checksum at the end of a file name, None if there are none."""
     match = re.search(r'[-_]([0-9a-f]{8,64})\.[^.]+$', name)
     return match[1] if match else None
 
 
 def _is_intact(path: Path, digits: Optional[str]) -> bool:
-    """Whether a file of the cache is there and still is what was put there."""
+    """Whether a file is in the cache and still is what was put there."""
     if not path.is_file():
         return False
     recorded = _read_record(path.with_name(f'{path.name}.json')).get('sha256')
@@ -128,14 +126,14 @@ def _is_intact(path: Path, digits: Optional[str]) -> bool:
     if expected:
         intact = file_sha256(path).startswith(expected)
         fault = f'has a SHA-256 that does not start with {expected}'
-    else:  # somebody put it there
+    else:  # somebody else put it there
         try:
             load_checkpoint_file(path)
             intact, fault = True, ''
         except CheckpointError as error:
             intact, fault = False, error.fault
     if not intact:
-        print_log(f'{path} {fault}: it is downloaded again', logger='current', level=30)
+        print_log(f'{path} {fault}: downloading it again', logger='current', level=30)
     return intact
 
 
@@ -145,16 +143,16 @@ def _download(url: str, path: Path, digits: Optional[str]) -> None:
         continued = _fetch(url, partial, bool(digits))
         found = file_sha256(partial)
         if continued and digits and not found.startswith(digits):
-            partial.unlink()  # the first part may be of another file: once more, from the beginning
+            partial.unlink()  # the first part may belong to another file: start again
             _fetch(url, partial, False)
             found = file_sha256(partial)
     except (OSError, http.client.HTTPException, _Interrupted, ValueError) as error:
         if isinstance(error, OSError) and not isinstance(error, NETWORK_ERRORS):
-            raise  # of the disk
+            raise  # an error of the disk, not of the network
         reason = getattr(error, 'reason', None) or error
         raise DownloadError(
-            f'{shown(url)} cannot be reached ({reason}) and {path} is not there. Try again with a network, which '
-            'continues the download, or put the file there yourself'
+            f'{shown(url)} cannot be reached ({reason}) and {path} is not there. Try again with a network connection, '
+            'which resumes the download, or put the file there yourself'
         ) from error
     try:
         if digits is None:
@@ -186,7 +184,7 @@ def _read_record(path: Path) -> Dict[str, Any]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects, but to nothing that is less protected or is no address of the web."""
+    """Follow redirects, but never from https to http, or to any other scheme."""
 
     def redirect_request(self, request, file, code, message, headers, new_url):
         schemes = ('https',) if request.full_url.lower().startswith('https:') else ('http', 'https')
@@ -196,7 +194,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _open(url: str, headers: Dict[str, str]):
-    # Of urllib's openers those for http and https only: file, ftp and data have no place here.
+    # Only urllib's handlers for http and https: file, ftp and data have no place here.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -212,12 +210,12 @@ def _open(url: str, headers: Dict[str, str]):
 
 
 def _fetch(url: str, partial: Path, has_checksum: bool) -> bool:
-    """Write what an address gives into a file; go on after what is there if that is a part of the same file.
+    """Download a URL into a file; resume after what is there if that is a part of the same file.
 
-    It is if the server still has the validator that it had then (``If-Range``), or if a checksum will tell.
+    It is if the server still sends the same validator (``If-Range``), or if a checksum can confirm it later.
 
     Returns:
-        bool: Whether it went on after a part.
+        bool: Whether the download was resumed.
     """
     record = _read_record(_record_path(partial))
     validator = record.get('validator') if record.get('url') == url else None
@@ -235,7 +233,7 @@ def _fetch(url: str, partial: Path, has_checksum: bool) -> bool:
         with error:
             if error.code != 416 or not start:
                 raise
-        # Nothing comes after what is there: that is complete, too long, or of another file.
+        # The server has nothing after what is there: it is complete, too long, or part of another file.
         partial.unlink()
         return _fetch(url, partial, has_checksum)
     with response:
@@ -283,7 +281,7 @@ def _write(response, partial: Path, start: int, total: Optional[int], answer: An
         OSError: If the disk has no room for it.
     """
     if total is not None and shutil.disk_usage(partial.parent).free < total - start + RESERVE:
-        raise _Interrupted(f'it has {total} bytes, which do not fit the disk of {partial.parent}')
+        raise _Interrupted(f'it has {total} bytes, which do not fit on the disk of {partial.parent}')
     write_text(json.dumps(answer._asdict()), _record_path(partial))
     with (
         open(partial, 'ab' if start else 'wb') as file,

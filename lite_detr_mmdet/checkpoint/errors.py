@@ -1,11 +1,11 @@
-"""The one error of files that cannot be trusted or used as checkpoints."""
+"""The error for files that cannot be trusted or used as checkpoints."""
 
 from pathlib import Path
 from typing import Union
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is refused or broken; the message names the file and what is wrong with it.
+    """A checkpoint that is refused or damaged; the message names the file and says what is wrong with it.
 
     Attributes:
         path (str): The file.
@@ -19,8 +19,8 @@ class CheckpointError(ValueError):
 
 
 class Fault(ValueError):
-    """What is wrong with the content that is being read; the reader adds the name of the file."""
+    """What is wrong with the contents being read; the reader adds the name of the file."""
 
 
 class Refusal(Fault):
-    """A content that asks for more than tensors and plain values."""
+    """Contents that ask for more than tensors and plain values."""

@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files: whole or not at all, with their hashes."""
+"""Read checkpoint files, write them atomically, and hash them."""
 
 import hashlib
 import os
@@ -13,24 +13,24 @@ from .reader import read_checkpoint
 
 
 def load_checkpoint_file(path: Union[str, Path]) -> dict:
-    """Read a checkpoint: a table of tensors and plain values, as training, publishing and the converter write it.
+    """Read a checkpoint: a dict of tensors and plain values, as written by training, publishing and the converter.
 
     Args:
         path (str | Path): The file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is no checkpoint, is damaged, or holds objects whose loading could run code.
+        CheckpointError: If the file is not a checkpoint, is damaged, or holds objects whose loading could run code.
     """
     return check_checkpoint(path, read_checkpoint(path))
 
 
 def save_checkpoint_file(checkpoint: dict, path: Union[str, Path]) -> None:
-    """Write a checkpoint such that the file is either there completely or not at all.
+    """Write a checkpoint atomically: the file is there completely or not at all.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        FileExistsError: If the path is a link: what it points at is not the writer's to replace.
+        FileExistsError: If the path is a link; its target may belong to somebody else.
     """
     write_whole(path, lambda file: torch.save(checkpoint, file))
 
@@ -41,7 +41,7 @@ def write_text(text: str, path: Union[str, Path]) -> None:
 
 
 def write_whole(path: Union[str, Path], write: Callable) -> None:
-    """Let ``write`` fill a file of another name, then give it this one.
+    """Let ``write`` fill a temporary file, then rename it.
 
     The bytes are on the disk before the name is: neither a killed process nor a power failure leaves half a file.
     """
@@ -67,15 +67,15 @@ def write_whole(path: Union[str, Path], write: Callable) -> None:
 
 
 def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: bool = False) -> None:
-    """Check that a file can be written without harm to another.
+    """Check that writing a file does not damage another one.
 
     Args:
         source (str | Path): What the file is made from.
         target (str | Path): The file.
-        overwrite (bool): Whether it may be there already. Defaults to False.
+        overwrite (bool): Whether it may already exist. Defaults to False.
 
     Raises:
-        FileExistsError: If it is the source, a link, or there already.
+        FileExistsError: If it is the source or a link, or already exists.
     """
     target = Path(target)
     if target.exists() and Path(source).exists() and os.path.samefile(source, target):
@@ -83,11 +83,11 @@ def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: 
     if target.is_symlink():
         raise FileExistsError(f'must not be a link, got {str(target)!r}, which points at {os.readlink(target)!r}')
     if target.exists() and not overwrite:
-        raise FileExistsError(f'{target} is there already: name another file, or allow to overwrite it')
+        raise FileExistsError(f'{target} already exists: name another file, or allow to overwrite it')
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can."""
+    """Flush the names in a folder to the disk, if the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Makes what is saved plain: files that every ``torch.load(path, weights_only=True)`` reads, without this package."""
+"""Make checkpoints plain, so that ``torch.load(path, weights_only=True)`` reads them without this package."""
 
 from collections import OrderedDict
 from typing import Any, List, Tuple
@@ -17,15 +17,15 @@ DROPPED = object()
 
 
 def plain_checkpoint(checkpoint: dict) -> Tuple[dict, List[str]]:
-    """A checkpoint made of tensors and Python's own values.
+    """A checkpoint made of tensors and built-in Python values.
 
-    Log histories become tables of tensors (:func:`restore_histories` is the inverse), numbers and arrays of numpy
-    Python's and tensors. What has no plain form is left out: a file with it could not be loaded.
+    Log histories become dicts of tensors (:func:`restore_histories` is the inverse), numpy numbers become Python's and
+    numpy arrays become tensors. Anything without a plain form is left out, since a file with it could not be loaded.
 
     Returns:
         tuple:
-            - checkpoint (dict): The plain one; tensors are shared with the other.
-            - left_out (list[str]): Where something was left out, and what.
+            - checkpoint (dict): The plain checkpoint; it shares its tensors with the original.
+            - left_out (list[str]): What was left out, and where.
     """
     left_out: List[str] = []
     return _plain(checkpoint, '', left_out), left_out
@@ -63,7 +63,7 @@ def _plain(value: Any, place: str, left_out: List[str]) -> Any:
 
 
 def _leaf(value: Any) -> Any:
-    """A leaf without the class that somebody derived from it, such as torch's own version text."""
+    """A leaf as its built-in type, where it is of a subclass such as torch's version string."""
     for kind in (bool, int, float, str, bytes):
         if isinstance(value, kind):
             return value if type(value) is kind else kind(value)
@@ -71,7 +71,7 @@ def _leaf(value: Any) -> Any:
 
 
 def restore_histories(message_hub: dict) -> None:
-    """Turn the tables of :func:`plain_checkpoint` into the log histories that mmengine resumes.
+    """Turn the dicts of :func:`plain_checkpoint` back into the log histories that mmengine resumes from.
 
     Raises:
         Fault: If one is not a list of numbers.

@@ -1,4 +1,4 @@
-"""Reads checkpoint files of torch, of today's format and of the one before version 1.6, without trusting them."""
+"""Reads torch checkpoint files, in today's format and in the one before version 1.6, without trusting them."""
 
 import io
 import os
@@ -23,25 +23,25 @@ OTHER_FILES = {
     b'version https://git-lfs': 'is a pointer of Git LFS, not the file itself',
     b'{': 'is JSON, not a checkpoint',
     b'\x1f\x8b': 'is compressed by gzip: unpack it first',
-    b'\x93NUMPY': 'is an array of numpy, not a checkpoint',
+    b'\x93NUMPY': 'is a numpy array, not a checkpoint',
 }
 REMEDY = (
-    'and loading that could run code of the file. Save a dict of tensors where the file comes from, e.g. '
+    'and loading that could run code from the file. Save a dict of tensors where the file comes from, e.g. '
     'torch.save({"model": model.state_dict()}, path)'
 )
 
 
 def read_checkpoint(path: Union[str, Path]) -> Any:
-    """Read a file of ``torch.save``: tensors on the CPU, plain values, numpy arrays of numbers, log histories.
+    """Read a file written by ``torch.save``: tensors on the CPU, plain values, numeric numpy arrays, log histories.
 
-    Nothing in the file can run code, reach outside of it or take more memory than it has bytes.
+    Nothing in the file can run code, reach outside the file or take more memory than it has bytes.
 
     Args:
         path (str | Path): The file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is damaged, is no checkpoint, or holds anything else.
+        CheckpointError: If it is damaged, is not a checkpoint, or holds anything else.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'must be a checkpoint file that exists, got {str(path)!r}')
@@ -55,11 +55,11 @@ def read_checkpoint(path: Union[str, Path]) -> Any:
     except Fault as error:
         raise CheckpointError(path, f'cannot be read as a checkpoint: {error}') from error
     except OSError:
-        raise  # of the disk, not of the content
+        raise  # an error of the disk, not of the contents
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError) as error:
         raise CheckpointError(path, f'cannot be read as a checkpoint: it is damaged ({error})') from error
     except (ValueError, TypeError, KeyError, RuntimeError, IndexError, OverflowError, MemoryError) as error:
-        # What is left is damage that no check above names; none of it may look like a fault of the caller.
+        # Whatever is left is damage that no check above names; it must not look like the caller's fault.
         raise CheckpointError(
             path, f'cannot be read as a checkpoint: it is damaged ({type(error).__name__}: {error})'
         ) from error
@@ -77,13 +77,13 @@ def _read(file: BinaryIO, size: int) -> Any:
     for start, meaning in OTHER_FILES.items():
         if beginning.lstrip().startswith(start):
             raise Fault(f'it {meaning}')
-    raise Fault('it does not begin as a file of torch.save does')
+    raise Fault('it does not begin like a file written by torch.save')
 
 
 def _check_persistent_id(identity: Any, lengths: Tuple[int, ...]) -> Tuple[StorageKind, str, int]:
     """Type, key and length of a storage."""
     if not isinstance(identity, tuple) or len(identity) not in lengths or identity[0] != 'storage':
-        raise Fault('it refers to something outside of the file')
+        raise Fault('it refers to something outside the file')
     kind, key, _, numel = identity[1:5]
     if not isinstance(kind, StorageKind) or not isinstance(key, str) or not is_count(numel):
         raise Fault('it refers to data that is not there')
@@ -116,7 +116,7 @@ class _ZipReader:
             if info.filename in self.entries:
                 raise Fault(f'it holds {info.filename!r} twice')
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-                raise Fault('it is a packed archive, which torch does not write')
+                raise Fault('it is a packed archive (compressed or encrypted), which torch does not write')
             if not 0 <= info.header_offset < size:
                 raise Fault('it is damaged: its table points outside of it')
             self.entries[info.filename] = info
@@ -127,13 +127,13 @@ class _ZipReader:
             raise Fault('it is an archive of something else: there is no data.pkl')
         self.folder = folders[0]
         if f'{self.folder}/constants.pkl' in self.entries:
-            raise Refusal('it is a program of TorchScript')
+            raise Refusal('it is a TorchScript program')
         self.size = size
         self.storages: Dict[str, torch.UntypedStorage] = {}
 
     def read(self) -> Any:
         if f'{self.folder}/byteorder' in self.entries and self._bytes('byteorder') != b'little':
-            raise Fault('it was written on a machine of the other byte order')
+            raise Fault('it was written on a big-endian machine')
         data = self._bytes('data.pkl')
         return RestrictedUnpickler(io.BytesIO(data), len(data), SYMBOLS, self._storage).load()
 
@@ -181,18 +181,18 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         return Storage(storages[key][0], kind.dtype)
 
     if load() != LEGACY_MAGIC or load() != LEGACY_VERSION:
-        raise Fault('it does not begin as a file of torch.save does')
+        raise Fault('it does not begin like a file written by torch.save')
     system = load()
     if not isinstance(system, dict) or system.get('little_endian') is not True:
-        raise Fault('it was written on a machine of the other byte order')
+        raise Fault('it was written on a big-endian machine')
     content = load(load_storage)
     keys: List[Any] = load()
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
-        raise Fault('its list of data does not fit its tensors')
+        raise Fault('its list of data does not match its tensors')
     for key in keys:
         storage, itemsize = storages[key]
         (numel,) = struct.unpack('<q', file.read(8))
         if numel * itemsize != storage.nbytes():
-            raise Fault(f'the data of tensor {key!r} has another length than it claims')
+            raise Fault(f'the data of tensor {key!r} has a different length than it claims')
         _fill(storage, file)
     return content

@@ -1,4 +1,4 @@
-"""What a checkpoint needs so that a training run can go on from it."""
+"""What a checkpoint needs so that training can resume from it."""
 
 from pathlib import Path
 from typing import Any, Callable, Union
@@ -28,10 +28,10 @@ def _is_message_hub(value: Any) -> bool:
 
 
 def check_resumable(path: Union[str, Path], checkpoint: dict) -> None:
-    """Check that a checkpoint has all that the Runner reads of it when it resumes.
+    """Check that a checkpoint has everything that the Runner reads when it resumes.
 
     Raises:
-        CheckpointError: If it has not.
+        CheckpointError: If it does not.
     """
 
     def need(table: dict, name: str, fits: Callable[[Any], bool], expected: str) -> None:

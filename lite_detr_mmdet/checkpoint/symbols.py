@@ -1,4 +1,4 @@
-"""The names that checkpoints may use, and what stands for them: tensors, arrays of numbers, log histories."""
+"""The names that checkpoints may use, and what they stand for: tensors, numeric arrays, log histories."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from .unpickler import Shell, Symbol
 
 STATISTICS_METHODS = ('min', 'max', 'mean', 'current')
 MAX_DIMENSIONS = 32
-# An expanded tensor takes more memory, once it is copied, than its file has: a few thousand numbers may, more may not.
+# When copied, an expanded tensor takes more memory than the file has bytes: allowed up to this many numbers.
 MAX_EXPANDED = 1 << 20
 NUMBER_KINDS = re.compile(r'([<>=|]?)(b1|i[1248]|u[1248]|f[248]|\?)')
 STORAGES = {
@@ -35,20 +35,20 @@ STORAGES = {
 
 
 class StorageKind(NamedTuple):
-    """Type of a storage; None: its bytes have no type of their own."""
+    """Type of a storage; None for untyped bytes."""
 
     dtype: Optional[torch.dtype]
 
 
 class Storage(NamedTuple):
-    """Bytes of a file, and the type that they have there."""
+    """Bytes of a file, and their type."""
 
     data: torch.UntypedStorage
     dtype: Optional[torch.dtype]
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an integer of at least 0, and fits the machine's."""
+    """Whether a value is an integer of at least 0 that fits a machine word."""
     return type(value) is int and 0 <= value < 1 << 62
 
 
@@ -64,7 +64,7 @@ def rebuild_tensor(
 def rebuild_tensor_of_type(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, metadata=None
 ) -> Tensor:
-    """View of a storage whose type is told beside it."""
+    """View of a storage whose type is given separately."""
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise Fault('it holds a tensor without values')
     return _view(storage.data, dtype, offset, size, stride, requires_grad, hooks)
@@ -75,7 +75,7 @@ def _view(
 ) -> Tensor:
     size, stride = (tuple(item) if isinstance(item, (tuple, list)) else (None,) for item in (size, stride))
     if not all(map(is_count, (offset, *size, *stride))) or len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
-        raise Fault('it holds a tensor whose shape is not one')
+        raise Fault('it holds a tensor with an invalid shape')
     if hooks:
         raise Refusal('it holds a tensor with hooks')
     available = data.nbytes() // dtype.itemsize
@@ -90,7 +90,7 @@ def _view(
 
 
 def rebuild_parameter(data: Any, requires_grad: Any, hooks: Any) -> torch.nn.Parameter:
-    """A parameter, of a tensor that was rebuilt before."""
+    """A parameter from a tensor that was rebuilt before."""
     if not isinstance(data, Tensor) or hooks:
         raise Fault('it holds a parameter that is not a tensor')
     return torch.nn.Parameter(data.detach(), bool(requires_grad) and data.is_floating_point())
@@ -99,12 +99,12 @@ def rebuild_parameter(data: Any, requires_grad: Any, hooks: Any) -> torch.nn.Par
 def make_size(values: Any) -> torch.Size:
     """A shape."""
     if not isinstance(values, (tuple, list)) or not all(map(is_count, values)):
-        raise Fault('it holds a shape that is not one')
+        raise Fault('it holds an invalid shape')
     return torch.Size(values)
 
 
 def make_device(*args: Any) -> str:
-    """A device, as its name: what is read stays on the CPU."""
+    """A device, as its name; everything is read to the CPU."""
     if not args or not isinstance(args[0], str):
         raise Fault('it holds a device without a name')
     return ':'.join(map(str, args))
@@ -113,12 +113,12 @@ def make_device(*args: Any) -> str:
 def encode_text(text: Any, encoding: Any) -> bytes:
     """Bytes, which older protocols write as text."""
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise Fault('it holds bytes in an unknown spelling')
+        raise Fault('it holds bytes in an unknown encoding')
     return text.encode('latin-1')
 
 
 def history_method(owner: Any, name: Any) -> str:
-    """Stand in for ``getattr``, by which pickle finds the statistics methods of ``HistoryBuffer``."""
+    """Stand in for ``getattr``, with which pickle looks up the statistics methods of ``HistoryBuffer``."""
     if not isinstance(owner, Symbol) or owner.new is not HistoryShell or name not in STATISTICS_METHODS:
         raise Refusal(f'it asks for attribute {name!r} of {getattr(owner, "name", type(owner).__name__)}')
     return name
@@ -131,11 +131,11 @@ class DtypeShell(Shell):
         super().__init__()
         match = NUMBER_KINDS.fullmatch(name) if isinstance(name, str) else None
         if match is None:
-            raise Refusal(f'it holds an array of {name!r}: arrays of numbers are read only')
+            raise Refusal(f'it holds an array of {name!r}: only numeric arrays are read')
         self.kind = match[2]
 
     def build(self, state: Any) -> np.dtype:
-        # Fields, names and subtypes would make the bytes of an array mean something else than numbers.
+        # With fields, names or subtypes the bytes of an array would mean something other than numbers.
         if not isinstance(state, tuple) or len(state) < 5 or any(item is not None for item in state[2:5]):
             raise Refusal('it holds an array whose type is not a number')
         if state[1] not in ('<', '>', '=', '|'):
@@ -144,14 +144,14 @@ class DtypeShell(Shell):
 
 
 def make_dtype(name: Any, align: Any = False, copy: Any = True) -> DtypeShell:
-    """A numpy type, which its state completes."""
+    """A numpy type, to be completed by its state."""
     return DtypeShell(name, align, copy)
 
 
 def make_scalar(dtype: Any, data: Any) -> Any:
-    """A number of numpy, as Python's own."""
+    """A numpy number as a Python number."""
     if not isinstance(dtype, np.dtype) or not isinstance(data, bytes) or len(data) != dtype.itemsize:
-        raise Fault('it holds a number that is not one')
+        raise Fault('it holds an invalid number')
     return np.frombuffer(data, dtype)[0].item()
 
 
@@ -165,15 +165,15 @@ class ArrayShell(Shell):
         if not isinstance(dtype, np.dtype):
             raise Refusal('it holds an array whose type is not a number')
         if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(map(is_count, shape)):
-            raise Fault('it holds an array whose shape is not one')
+            raise Fault('it holds an array with an invalid shape')
         if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
-            raise Fault('it holds an array of another size than its data')
+            raise Fault('it holds an array whose size does not match its data')
         array = np.frombuffer(data, dtype).reshape(shape, order='F' if is_fortran is True else 'C')
         return array.astype(dtype.newbyteorder('='))
 
 
 def reconstruct_array(kind: Any, shape: Any, typecode: Any) -> ArrayShell:
-    """An array, which its state completes."""
+    """An array, to be completed by its state."""
     return ArrayShell()
 
 
@@ -190,8 +190,8 @@ def make_history(values: Any, counts: Any, max_length: Any) -> HistoryBuffer:
 
     Args:
         values (np.ndarray): Logged numbers, (n,).
-        counts (np.ndarray): What each counts, (n,).
-        max_length (int): Length after which the oldest go.
+        counts (np.ndarray): Weight of each number, (n,).
+        max_length (int): Length beyond which the oldest entries are dropped.
     """
     arrays = all(
         isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in 'biuf' for item in (values, counts)
@@ -204,7 +204,7 @@ def make_history(values: Any, counts: Any, max_length: Any) -> HistoryBuffer:
 
 
 class NamespaceShell(Shell):
-    """Arguments of a command line, as the table that they are."""
+    """Arguments of a command line, as a dict."""
 
     def build(self, state: Any) -> dict:
         if not isinstance(state, dict):
@@ -220,7 +220,7 @@ def make_path(*parts: Any) -> str:
 
 
 def make_container(kind: type):
-    """What stands for a call of a container's class."""
+    """Stand in for a call of a container's class."""
 
     def make(items: Any = ()) -> Any:
         if not isinstance(items, (list, tuple, dict)):

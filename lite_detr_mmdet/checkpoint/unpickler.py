@@ -33,7 +33,7 @@ class Symbol:
 
 
 class Shell:
-    """An object of which the file has not told the state yet; it is replaced when the state comes."""
+    """An object whose state has not been read yet; it is replaced when the state is read."""
 
     def __init__(self) -> None:
         self.memo_keys: List[int] = []
@@ -55,9 +55,9 @@ class RestrictedUnpickler:
 
     Args:
         file (BinaryIO): File, at the beginning of the pickle.
-        size (int): Bytes that the file has at most; no string may claim to be longer.
-        symbols (mapping[str, object]): What the names of the file stand for: symbols, or plain values.
-        persistent_load (Callable): Gives the object of a persistent id.
+        size (int): Size of the file in bytes; no string may claim to be longer.
+        symbols (mapping[str, object]): What the names in the file stand for: symbols, or plain values.
+        persistent_load (Callable): Returns the object of a persistent id.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RestrictedUnpickler:
         """Read the object.
 
         Raises:
-            Fault: If the pickle is damaged, or asks for what is not in the table.
+            Fault: If the pickle is damaged, or asks for something that is not in the table.
         """
         while True:
             code = self.read(1)
@@ -179,7 +179,7 @@ class RestrictedUnpickler:
         try:
             return target(*args)
         except TypeError as error:
-            raise Fault(f'its call of {function.name} has arguments that do not fit') from error
+            raise Fault(f'its call of {function.name} has the wrong arguments') from error
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()

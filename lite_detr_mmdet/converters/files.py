@@ -51,10 +51,10 @@ def convert_official_file(
         classes (sequence[str], optional): Names of the classes. Defaults to None: COCO's for COCO.
         category_ids (sequence[int], optional): Category id of each class. Defaults to None.
         ema (bool): Whether to take the averaged weights that DINO may save. Defaults to False.
-        overwrite (bool): Whether the target may be there already. Defaults to False.
+        overwrite (bool): Whether the target may already exist. Defaults to False.
 
     Raises:
-        FileExistsError: If the target is there already, is a link or the source.
+        FileExistsError: If the target already exists, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
         ValueError: If the file would have to be trusted to be loaded, or is not one of these models, or an argument
             does not fit.
@@ -99,11 +99,11 @@ def convert_mmdet_file(
         target (str | Path): File to write: ``model``, as the authors' scripts load it.
         num_rows (int, optional): Rows of the class branches. Defaults to None: 91 for 80 classes, else all.
         category_ids (sequence[int], optional): Category id of each class. Defaults to None.
-        overwrite (bool): Whether the target may be there already. Defaults to False.
+        overwrite (bool): Whether the target may already exist. Defaults to False.
         untied (bool): Whether the branches of DINO's decoder layers may differ. Defaults to False.
 
     Raises:
-        FileExistsError: If the target is there already, is a link or the source.
+        FileExistsError: If the target already exists, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
         ValueError: If the file is no such checkpoint, or an argument does not fit.
     """

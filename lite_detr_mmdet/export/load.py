@@ -23,7 +23,7 @@ def load_detector(config: Union[str, Path], weights: Union[str, Path]) -> Tuple[
         tuple[nn.Module, dict]: The detector in evaluation mode on the CPU, and where it comes from, for metadata.
 
     Raises:
-        ConnectionError: If the address cannot be reached.
+        ConnectionError: If the URL cannot be reached.
         FileNotFoundError: If a file does not exist.
         ValueError: If there is no such model, or the weights are not those of the config.
     """

@@ -180,14 +180,14 @@ def test_file_of_the_cache_that_changed_is_fetched_again(server, cache, name):
 )
 def test_name_that_is_not_a_plain_one(server, cache, tmp_path, end):
     server.files[f'/zoo/{end}'] = checkpoint_bytes()
-    with pytest.raises(ValueError, match='must have an address that ends with a plain file name'):
+    with pytest.raises(ValueError, match='must be a URL that ends with a plain file name'):
         cached_weights(f'{server.url}/zoo/{end}')
     assert server.requests == [] and not list(tmp_path.rglob('*.pth'))
 
 
 @pytest.mark.parametrize('url', ['file:///etc/hostname', 'ftp://a/b.pth', 'data://a/b.pth', 'http:///b.pth', 'a://[b'])
 def test_address_that_is_not_of_the_web(cache, url):
-    with pytest.raises(ValueError, match=r'weights must (have|be) an address'):
+    with pytest.raises(ValueError, match=r'weights must be a (valid )?URL'):
         cached_weights(url)
 
 
@@ -234,7 +234,7 @@ def test_file_that_is_larger_than_the_disk(server, cache):
         handler.end_headers()
 
     server.answer = answer
-    with pytest.raises(DownloadError, match='do not fit the disk'):
+    with pytest.raises(DownloadError, match='do not fit on the disk'):
         cached_weights(f'{server.url}/model.pth')
 
 
@@ -250,7 +250,7 @@ def test_without_a_network(server, cache):
 
 def test_files(tmp_path):
     path = tmp_path / 'model.pth'
-    with pytest.raises(FileNotFoundError, match='weights must be a file that exists or an address'):
+    with pytest.raises(FileNotFoundError, match='weights must be a file that exists or a URL'):
         cached_weights(path)
     path.write_bytes(CONTENT)
     assert cached_weights(path) == cached_weights(str(path)) == path

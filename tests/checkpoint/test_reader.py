@@ -255,8 +255,8 @@ def bomb() -> list:
         (dict(message_hub=[]), "must hold a table as 'message_hub', got list"),
         (dict(meta=dict(cfg=3)), r"must hold a text as meta\['cfg'\], got int"),
         (dict(meta=dict(dataset_meta=3)), 'must hold a table of names'),
-        (dict(meta=dict(dataset_meta=dict(classes='cat'))), 'must hold a list of names as its classes'),
-        (dict(meta=dict(CLASSES=(1, 2))), 'must hold a list of names as its classes'),
+        (dict(meta=dict(dataset_meta=dict(classes='cat'))), 'must hold its classes as a list of names'),
+        (dict(meta=dict(CLASSES=(1, 2))), 'must hold its classes as a list of names'),
         (dict(state_dict=None), "must hold weights by name as 'state_dict', got NoneType"),
         (dict(state_dict={1: torch.ones(1)}), 'got the key 1'),
         (dict(state_dict=dict(w=3)), "must hold tensors as 'state_dict', got int as w"),
@@ -278,7 +278,7 @@ def test_wrong_content_is_named(tmp_path, content, fault):
         (b'version https://git-lfs.github.com/spec/v1', 'pointer of Git LFS'),
         (b'{"a": 1}', 'is JSON'),
         (b'\x1f\x8b\x08', 'compressed by gzip'),
-        (b'not a checkpoint', 'does not begin as a file of torch.save does'),
+        (b'not a checkpoint', 'does not begin like a file written by torch.save'),
         (b'PK\x03\x04 broken', 'the table at the end of the archive is missing'),
     ],
 )
@@ -318,5 +318,5 @@ def test_changed_weights_are_noticed(tmp_path):
 
 def test_torchscript_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / 'a.pth'))
-    with pytest.raises(CheckpointError, match=r'a program of TorchScript|packed archive'):
+    with pytest.raises(CheckpointError, match=r'a TorchScript program|packed archive'):
         read_checkpoint(tmp_path / 'a.pth')

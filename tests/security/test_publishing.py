@@ -13,7 +13,7 @@ def test_existing_files_are_left_alone(checkpoint, tmp_path):
     published = publish_model(checkpoint, tmp_path, name='small')
     before = published.path.read_bytes()
     published.card.write_text('edited')
-    with pytest.raises(FileExistsError, match='is there already'):
+    with pytest.raises(FileExistsError, match='already exists'):
         publish_model(checkpoint, tmp_path, name='small')
     assert published.card.read_text() == 'edited' and published.path.read_bytes() == before
     publish_model(checkpoint, tmp_path, name='small', overwrite=True)

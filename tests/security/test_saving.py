@@ -204,7 +204,7 @@ def test_files_are_not_written_through_links_or_over_their_source(tmp_path):
         with pytest.raises(FileExistsError, match=fault):
             check_target(real, target, overwrite=True)
     (tmp_path / 'other.pth').write_text('x')
-    with pytest.raises(FileExistsError, match='is there already'):
+    with pytest.raises(FileExistsError, match='already exists'):
         check_target(real, tmp_path / 'other.pth')
     check_target(real, tmp_path / 'other.pth', overwrite=True)
     assert real.read_bytes() == before

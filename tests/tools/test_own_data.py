@@ -74,7 +74,7 @@ def test_config_is_not_overwritten_and_errors_name_the_folder(yolo, tmp_path):
     (tmp_path / 'mine.py').write_text('# mine\n')
     words = [ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out']
     made = run(*words, 'mine.py', cwd=tmp_path)
-    assert made.returncode == 2 and 'mine.py is there already' in made.stderr
+    assert made.returncode == 2 and 'mine.py already exists' in made.stderr
     assert (tmp_path / 'mine.py').read_text() == '# mine\n'
     (tmp_path / 'empty').mkdir()
     words[1] = 'empty'

@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     if args.out.suffix != '.py':
         parser.error(f'--out must be a .py file, got {args.out}')
     if args.out.exists() and not args.force:
-        parser.error(f'{args.out} is there already; --force overwrites it')
+        parser.error(f'{args.out} already exists; --force overwrites it')
     return args
 
 

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         '--num-rows', type=int, help='rows of the class branches (default: 91 for 80 classes, else all)'
     )
     parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
-    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that already exist')
     parser.add_argument(
         '--untied', action='store_true', help='DINO: write branches that differ; prints the options that load them'
     )

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', help='names of the classes')
     parser.add_argument('--category-ids', nargs='+', type=int, help='category id of each class in the annotations')
     parser.add_argument('--ema', action='store_true', help='take the averaged weights that DINO may save')
-    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that already exist')
     return parser.parse_args()
 
 

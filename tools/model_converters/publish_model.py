@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', dest='license_name', default='Apache-2.0', help='license of the weights (default: %(default)s)'
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that already exist')
     return parser.parse_args()
 
 

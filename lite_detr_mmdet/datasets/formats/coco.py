@@ -55,12 +55,12 @@ def place_image(source: Path, target: Path) -> None:
     """Bring an image to its place: a hard link, or a copy where the file system knows none.
 
     Raises:
-        FormatError: If another file is there already.
+        FormatError: If another file already exists.
     """
     if target.exists():
         if target.samefile(source) or target.read_bytes() == source.read_bytes():
             return
-        raise FormatError(f'{target} is there already and is not a copy of {source}: name an empty folder')
+        raise FormatError(f'{target} already exists and is not a copy of {source}: name an empty folder')
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -73,7 +73,7 @@ def write_coco_folder(data: DetectionSet, out: Path) -> List[Path]:
 
     Args:
         data (DetectionSet): What to write.
-        out (Path): The folder. Images that are there already stay if they are the same.
+        out (Path): The folder. Images that already exist stay if they are the same.
 
     Returns:
         list[Path]: The annotation files.

@@ -31,7 +31,7 @@ def fix_splits(splits: List[Split], out: Path) -> List[Tuple[Path, str]]:
     targets = _targets(splits, out)
     for target in targets:
         if target.exists():
-            raise FileExistsError(f'{target} is there already: name another folder')
+            raise FileExistsError(f'{target} already exists: name another folder')
     # Training gives way: the other splits are what results are compared on.
     order = sorted(range(len(splits)), key=lambda index: splits[index].name.startswith('train'))
     seen: Set[str] = set()

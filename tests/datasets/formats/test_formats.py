@@ -182,7 +182,7 @@ def test_command_names_what_is_missing(tmp_path, capsys):
 
 def test_another_image_in_the_way_is_not_overwritten(voc, tmp_path):
     draw(tmp_path / 'out' / 'images' / '0.png', seed=99)
-    with pytest.raises(FormatError, match=r'0\.png is there already'):
+    with pytest.raises(FormatError, match=r'0\.png already exists'):
         convert(read_voc(voc), tmp_path / 'out')
 
 

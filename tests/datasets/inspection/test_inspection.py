@@ -181,7 +181,7 @@ def test_broken_set_can_be_mended(inspect, data, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     report = inspect_config(make_config(tmp_path))
     assert not report.has_errors and kinds(report) <= {'image-without-objects'}
-    with pytest.raises(FileExistsError, match=r'train\.json is there already'):
+    with pytest.raises(FileExistsError, match=r'train\.json already exists'):
         fix_splits(splits, out)
 
 
