@@ -15,6 +15,8 @@ import torch
 
 from lite_detr_mmdet import __version__
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py'
 # The operator's build has tests of its own; here it would only take time.
@@ -242,8 +244,6 @@ def test_editable_install_links_configs(tmp_path):
     code = f"""
 import lite_detr_mmdet
 from mmengine.config import Config
-
-pytestmark = pytest.mark.process
 assert lite_detr_mmdet.__file__ == {str(sources / 'lite_detr_mmdet' / '__init__.py')!r}, lite_detr_mmdet.__file__
 print(Config.fromfile({str(config)!r}).model.num_queries)
 """

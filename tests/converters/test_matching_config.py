@@ -77,7 +77,7 @@ def test_stock_dino_gets_the_head_of_the_authors():
     cfg.merge_from_dict({'model.backbone.depth': 50, 'model.neck.in_channels': [512, 1024, 2048]})
     matching = find_matching_config(model_options(weights_of(cfg)))
     assert matching.name == 'lite_detr_mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py'
-    assert matching.options['model.bbox_head.type'] == 'LiteDINOHead'
+    assert matching.read().model.bbox_head.type == 'LiteDINOHead'
     assert matching.read().model.type == 'DINO'
 
 
