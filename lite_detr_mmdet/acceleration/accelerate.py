@@ -199,10 +199,10 @@ def accelerate(
 ) -> nn.Module:
     """Make a detector fast for inference on a CPU, in place.
 
-    Any detector of this package and of mmdet may be given; what is not known is left as it is. Parameters and state
-    dict stay as they are. Training, gradients, other devices, tracing and export take the former ways, bit for bit:
-    what is changed works in evaluation mode without gradients (``torch.no_grad`` or ``torch.inference_mode``).
-    Weights may be loaded or trained afterwards. In float32 outputs agree to 1e-4. Input shapes may change.
+    It accepts any detector of this package or of mmdet; layers that it does not know are left unchanged, as are
+    parameters and state dict. Training, gradients, other devices, tracing and export run as before, bit for bit: the
+    changes take effect only in evaluation mode without gradients (``torch.no_grad`` or ``torch.inference_mode``).
+    Weights may be loaded or trained afterwards. In float32, outputs agree to 1e-4. Input shapes may change.
 
     A second call replaces the first one; :func:`restore` undoes it.
 
@@ -210,21 +210,21 @@ def accelerate(
         model (nn.Module): A detector, or an inferencer of mmdet that holds one.
         dtype (str | torch.dtype): 'float32', or 'bfloat16' for backbone, neck, encoder and decoder layers on a
             processor that has instructions for it. Defaults to 'float32'.
-        attention (bool): Let ordinary deformable attention run on this package's operator, in training and on a GPU
-            too, see :func:`lite_detr_mmdet.models.layers.swap_attention`; results agree to 1e-5. False keeps the
-            training of models with ordinary attention bitwise as it was. Defaults to True.
-        compile (bool): Compile backbone, neck, encoder and decoder by inductor with frozen weights instead, at their
+        attention (bool): Run ordinary deformable attention on this package's operator, in training and on a GPU too,
+            see :func:`lite_detr_mmdet.models.layers.swap_attention`; results agree to 1e-5. With False, training of
+            models with ordinary attention is bitwise unchanged. Defaults to True.
+        compile (bool): Instead compile backbone, neck, encoder and decoder with inductor and frozen weights at their
             first call (minutes). Weights must not change afterwards. Defaults to False: oneDNN's packed layers need
             no compiler and were faster where we measured, see ``docs/speed.md``.
-        keep_memory (bool): Let the process keep memory that is freed, which saves page faults; resident memory stays
-            at its peak, for the whole process. glibc only. Defaults to False.
+        keep_memory (bool): Let the process keep the memory that it frees, which saves page faults; resident memory
+            stays at its peak, for the whole process. glibc only. Defaults to False.
         verbose (bool): Print what was changed. Defaults to True.
 
     Returns:
         nn.Module: The detector. Its ``acceleration_report`` says what was changed and what was not, and why.
 
     Raises:
-        TypeError: If ``model`` is no module and holds none.
+        TypeError: If ``model`` is not a module and does not hold one.
         ValueError: If ``dtype`` is neither float32 nor bfloat16.
     """
     if not isinstance(model, nn.Module):
@@ -260,13 +260,13 @@ def accelerate(
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Undo :func:`accelerate`, but for ``keep_memory``, which lasts as long as the process.
+    """Undo :func:`accelerate`, except ``keep_memory``, which lasts as long as the process.
 
     Args:
         model (nn.Module): A model, accelerated or not.
 
     Returns:
-        nn.Module: The same one.
+        nn.Module: The same model.
     """
     for module in model.modules():
         take_off(module)

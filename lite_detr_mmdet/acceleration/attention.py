@@ -208,7 +208,7 @@ def is_plain_multihead(module: nn.Module) -> bool:
 
 
 class FastMultiheadAttention(Overlay):
-    """mmcv's ``MultiheadAttention`` by torch's fused attention, without the weights that nobody reads."""
+    """mmcv's ``MultiheadAttention`` by torch's fused attention, without computing the unused attention weights."""
 
     def forward(
         self,

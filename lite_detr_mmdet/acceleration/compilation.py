@@ -8,7 +8,7 @@ PARTS = ('backbone', 'neck', 'encoder', 'decoder')
 
 
 def why_not_compile() -> Optional[str]:
-    """Why inductor cannot compile here; None if it can."""
+    """The reason why inductor cannot compile here; None if it can."""
     try:
         from torch._inductor.cpp_builder import get_cpp_compiler
 
@@ -34,7 +34,7 @@ def compile_parts(model: nn.Module) -> List[str]:
 
 
 def undo_compile(model: nn.Module) -> None:
-    """Run the parts as they are again."""
+    """Run the parts uncompiled again."""
     for name in PARTS:
         part = getattr(model, name, None)
         if isinstance(part, nn.Module):

@@ -1,4 +1,4 @@
-"""Overlays of detectors and heads: what depends on shapes alone is kept, what nobody reads is not computed."""
+"""Overlays of detectors and heads: cache what depends only on shapes, skip what is not used."""
 
 from typing import Dict, List, Optional, Tuple
 
@@ -21,7 +21,7 @@ HEAD_PREDICTS = (DeformableDETRHead.predict,)
 
 
 def has_known(module: nn.Module, name: str, known: tuple) -> bool:
-    """Whether a method is made of those alone that its overlay was written for; the first of them is the host's."""
+    """Whether a method consists only of those that its overlay was written for; the first of them is the host's."""
     for parent in host_class(module).__mro__:
         if name in vars(parent):
             if vars(parent)[name] not in known:
@@ -32,7 +32,7 @@ def has_known(module: nn.Module, name: str, known: tuple) -> bool:
 
 
 class FastDeformableDETR(Overlay):
-    """A deformable DETR that keeps position embeddings and proposals of the last shapes."""
+    """A deformable DETR that caches position embeddings and proposals for the last shapes."""
 
     def pre_transformer(self, mlvl_feats: Tuple[Tensor], batch_data_samples=None) -> Tuple[Dict, Dict]:
         host = super().pre_transformer
@@ -95,7 +95,7 @@ def _without_empty_mask(encoder_inputs: Dict, decoder_inputs: Dict) -> Tuple[Dic
 
 
 class FastDINO(FastDeformableDETR):
-    """DINO: tokens are scored in blocks, and boxes are made for those alone that become queries."""
+    """DINO: tokens are scored in blocks, and boxes are computed only for those that become queries."""
 
     def pre_decoder(
         self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor, batch_data_samples=None
@@ -126,7 +126,7 @@ def is_known_dino(model: nn.Module) -> bool:
 
 
 class FastHead(Overlay):
-    """A head of mmdet that computes the last decoder layer's outputs alone, those that become detections."""
+    """A head of mmdet that computes only the last decoder layer's outputs, which become the detections."""
 
     def predict(self, hidden_states: Tensor, references: List[Tensor], batch_data_samples, rescale: bool = True):
         num_layers = len(hidden_states)
@@ -137,7 +137,7 @@ class FastHead(Overlay):
         )
 
     def _last_layer(self, index: int) -> nn.Module:
-        """This head with the branches of one layer alone."""
+        """This head with the branches of only one layer."""
         head = object.__new__(type(self))
         branches = {name: nn.ModuleList([getattr(self, name)[index]]) for name in ('cls_branches', 'reg_branches')}
         head.__dict__ = {**self.__dict__, '_modules': {**self._modules, **branches}}

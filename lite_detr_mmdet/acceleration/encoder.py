@@ -45,7 +45,7 @@ def run_layer(
     output: Optional[Tensor] = None,
     **kwargs,
 ) -> Tensor:
-    """An encoder layer: attention for all queries, then all that follows in blocks that stay in the cache.
+    """An encoder layer: attention for all queries, then everything after it in blocks that stay in the cache.
 
     Args:
         layer (nn.Module): The layer.
@@ -111,7 +111,7 @@ class FastLiteEncoderLayer(Overlay):
 
 
 class FastEncoder(Overlay):
-    """An encoder whose layers share their memory, and that keeps the reference points of the last shapes."""
+    """An encoder whose layers share memory and which caches the reference points for the last shapes."""
 
     def forward(self, *args, **kwargs) -> Tensor:
         with shared_scratch():
@@ -159,7 +159,7 @@ class FastLiteEncoder(FastEncoder):
 
 
 class FastDecoder(Overlay):
-    """A decoder whose layers share their memory."""
+    """A decoder whose layers share memory."""
 
     def forward(self, *args, **kwargs):
         with shared_scratch():

@@ -1,4 +1,4 @@
-"""Overlays of linear layers and of what is made of them."""
+"""Overlays of linear layers and of modules made of them."""
 
 from typing import Iterator, Optional, Tuple
 
@@ -107,7 +107,7 @@ def blocks(num_rows: int, numbers_per_row: int) -> Iterator[Tuple[int, int]]:
 
 
 class FastFFN(Overlay):
-    """mmcv's ``FFN`` in blocks of tokens, so that what is hidden between its layers stays in the cache."""
+    """mmcv's ``FFN`` in blocks of tokens, so that its hidden activations stay in the cache."""
 
     def forward(self, x: Tensor, identity: Optional[Tensor] = None) -> Tensor:
         if not applies(self, x):

@@ -9,9 +9,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_memory() -> Optional[str]:
-    """Let glibc keep freed memory for the next call instead of giving it back to the system page by page.
+    """Let glibc keep freed memory for the next call instead of returning it to the system page by page.
 
-    It is a setting of the process and holds until its end: resident memory stays at its peak.
+    This setting applies to the whole process until it ends: resident memory stays at its peak.
 
     Returns:
         str or None: Why it could not be done.

@@ -1,7 +1,7 @@
-"""Linear layers and convolutions by oneDNN, with weights in its own layout and what follows fused into them.
+"""Linear layers and convolutions by oneDNN, with weights in its packed layout and the next operations fused in.
 
-These are the operators that ``torch.compile`` with freezing uses. On processors of AMD they take half the time of
-torch's own linear layers, for which MKL does not use AVX-512.
+These are the operators that ``torch.compile`` with freezing uses. On AMD processors they take half the time of torch's
+linear layers, for which MKL does not use AVX-512.
 """
 
 import os
@@ -135,7 +135,7 @@ def has_bfloat16() -> bool:
 
 
 def why_not(dtype: torch.dtype) -> Optional[str]:
-    """Why these operators cannot be used on this machine with a dtype; None if they can."""
+    """The reason why these operators cannot be used on this machine with a dtype; None if they can."""
     if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return f'oneDNN is not part of this torch ({torch.__version__}) or disabled'
     if dtype == torch.bfloat16 and not has_bfloat16():

@@ -1,4 +1,4 @@
-"""A faster forward over a module's own, for inference alone.
+"""Replace a module's forward with a faster one, for inference only.
 
 An overlay is a mixin that is put in front of the class of a module: parameters, state dict and ``isinstance`` stay as
 they are. Where the fast way does not apply (training, gradients, another device or dtype, tracing), it calls the
@@ -32,7 +32,7 @@ class Overlay:
 
 def _overlaid_class(overlay: type, host: type) -> type:
     if (overlay, host) not in _classes:
-        # The name is the host's: printed models, logs and registries show what the module is.
+        # Keep the original class name: printed models, logs and registries show what the module is.
         members = dict(overlay=overlay, host=host, __module__=host.__module__, __doc__=host.__doc__)
         _classes[overlay, host] = type(host.__name__, (overlay, host), members)
     return _classes[overlay, host]
@@ -49,7 +49,7 @@ def put_over(module: nn.Module, overlay: type) -> None:
 
 
 def take_off(module: nn.Module) -> bool:
-    """Give a module its own class back; False if it had no overlay."""
+    """Restore a module's class; False if it had no overlay."""
     for name in [name for name, value in module.__dict__.items() if isinstance(value, Derived)]:
         del module.__dict__[name]
     if not isinstance(module, Overlay):
@@ -75,14 +75,14 @@ def applies(module: nn.Module, tensor: Tensor) -> bool:
 
 
 def version_of(tensor: Optional[Tensor]) -> Hashable:
-    """What changes when the values of a tensor do."""
+    """A key that changes when the values of a tensor do."""
     if tensor is None:
         return None
     return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 class Derived:
-    """Something made from weights: made when it is first asked for, and again when a weight has changed."""
+    """Something derived from weights: built on first use, and again when a weight has changed."""
 
     def __init__(self) -> None:
         self._entry: Tuple[Any, Any] = (None, None)
@@ -102,7 +102,7 @@ class Derived:
 
 
 class ShapeCache(Derived):
-    """What depends on input shapes alone, for the last shapes used, up to a number of bytes."""
+    """A cache of what depends only on input shapes, for the last shapes used, up to a number of bytes."""
 
     def __init__(self, max_bytes: int = 256 << 20) -> None:
         self.max_bytes = max_bytes

@@ -1,4 +1,4 @@
-"""What was done to a model."""
+"""The report of what was done to a model."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ class AccelerationReport:
 
     Attributes:
         changed (Counter): How many modules were changed, by what was done.
-        skipped (dict[str, str]): What was not done: why.
+        skipped (dict[str, str]): What was not done, and why.
     """
 
     changed: Counter = field(default_factory=Counter)

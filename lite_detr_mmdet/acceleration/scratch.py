@@ -24,7 +24,7 @@ def shared_scratch() -> Iterator[None]:
 def scratch(name: str, shape: Tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised tensor on the CPU, whose content is used before the same name is asked for again.
 
-    Fresh memory costs a page fault for every four kilobytes: for the tensors of a layer as much as to compute them.
+    Fresh memory costs a page fault every four kilobytes: for the tensors of a layer, as much time as computing them.
 
     Args:
         name (str): What it is for.

@@ -16,7 +16,7 @@ def backbone_to_mmdet(name: str, tensor: Tensor, backbone: str) -> Tuple[str, Te
         tensor (Tensor): The weight.
         backbone (str): 'resnet' or 'swin'.
     """
-    # H-DETR and all ResNets have the backbone inside of a module named body, DINO's Swin has not.
+    # H-DETR and all ResNets have the backbone inside a module named body, DINO's Swin does not.
     name = name.removeprefix(PREFIX).removeprefix('body.')
     if backbone == 'resnet':
         return f'backbone.{name}', tensor

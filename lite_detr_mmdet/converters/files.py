@@ -44,8 +44,8 @@ def convert_official_file(
     Args:
         source (str | Path): Checkpoint of Lite DETR, DINO, H-DETR or Deformable DETR.
         target (str | Path): File to write: ``meta`` with class names and config, and ``state_dict``.
-        num_high_levels (int, optional): High-level levels, x in HxLy, of a Lite model. Defaults to None: as the name
-            of a released file says (``s2e``, ``s3e``).
+        num_high_levels (int, optional): Number of high levels, x in HxLy, of a Lite model. Defaults to None: taken
+            from the name of a released file (``s2e``, ``s3e``).
         num_queries (int, optional): One-to-one queries of H-DETR. Defaults to None: 300.
         num_classes (int, optional): Number of classes. Defaults to None: those of COCO for 91 rows, else all rows.
         classes (sequence[str], optional): Names of the classes. Defaults to None: COCO's for COCO.
@@ -56,8 +56,8 @@ def convert_official_file(
     Raises:
         FileExistsError: If the target already exists, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
-        ValueError: If the file would have to be trusted to be loaded, or is not one of these models, or an argument
-            does not fit.
+        ValueError: If loading the file would require trusting it, it is not one of these models, or an argument does
+            not fit.
     """
     if classes is not None:
         if num_classes not in (None, len(classes)):
@@ -105,7 +105,7 @@ def convert_mmdet_file(
     Raises:
         FileExistsError: If the target already exists, is a link or the source.
         FileNotFoundError: If the source or the target's folder does not exist.
-        ValueError: If the file is no such checkpoint, or an argument does not fit.
+        ValueError: If the file is not such a checkpoint, or an argument does not fit.
     """
     checkpoint = load_checkpoint_file(source)
     weights = check_weights(source, checkpoint.get('state_dict', checkpoint), 'state_dict', finite=True)
@@ -116,7 +116,7 @@ def convert_mmdet_file(
 
 
 def high_levels_of_name(name: str) -> Optional[int]:
-    """High-level levels that the name of a released file holds, e.g. 2 in 'r50_s2ex3_49.9.pth'; None without.
+    """Number of high levels in the name of a released file, e.g. 2 in 'r50_s2ex3_49.9.pth'; None if it has none.
 
     The authors' README gives their H2L2 file one low-level scale. Their file name says two high-level scales of four,
     hence two low-level ones, and so do the paper's Table 4 (49.9 AP, H2L2) and its 130 GFLOPs: with two low-level

@@ -20,7 +20,7 @@ _TRANSFORMER = [
     ('transformer.decoder.layers.{i}.cross_attn.{x}', 'decoder.layers.{i}.cross_attn.{x}'),
     ('transformer.decoder.layers.{i}.linear1.{x}', 'decoder.layers.{i}.ffn.layers.0.0.{x}'),
     ('transformer.decoder.layers.{i}.linear2.{x}', 'decoder.layers.{i}.ffn.layers.1.{x}'),
-    # The authors number the norms of the decoder in another order than they apply them in.
+    # The authors number the decoder's norms in a different order from the one in which they apply them.
     ('transformer.decoder.layers.{i}.norm2.{x}', 'decoder.layers.{i}.norms.0.{x}'),
     ('transformer.decoder.layers.{i}.norm1.{x}', 'decoder.layers.{i}.norms.1.{x}'),
     ('transformer.decoder.layers.{i}.norm3.{x}', 'decoder.layers.{i}.norms.2.{x}'),

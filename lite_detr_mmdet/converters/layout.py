@@ -1,4 +1,4 @@
-"""What of a state dict's names decides how all its other names are translated."""
+"""The properties of a model, read from the names in its state dict, that decide how its names are translated."""
 
 import re
 from typing import Iterable, NamedTuple, Sequence
@@ -15,7 +15,7 @@ class Layout(NamedTuple):
         num_backbone_maps (int): Feature maps that the backbone gives; the neck makes the others from the last.
         num_decoder_layers (int): Layers of the decoder; the head of the encoder's proposals follows theirs.
         as_two_stage (bool): Whether the encoder makes proposals.
-        with_box_refine (bool): Whether every decoder layer has a box branch of its own.
+        with_box_refine (bool): Whether every decoder layer has its own box branch.
         is_lite (bool): Whether there are small feed-forward networks for low-level tokens, or key-aware attention.
     """
 
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many different values the group of ``pattern`` has among the names; 0 without a match."""
+    """Number of different values of the group in ``pattern`` among the names; 0 without a match."""
     return len({match[1] for match in (re.match(pattern, name) for name in names) if match})
 
 

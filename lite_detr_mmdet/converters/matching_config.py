@@ -17,7 +17,7 @@ class MatchingConfig(NamedTuple):
     """A config and the options that make it build the model.
 
     Attributes:
-        name (str): The config as it is written in ``_base_``: 'lite_detr_mmdet::...' or 'mmdet::...'.
+        name (str): The config as written in ``_base_``: 'lite_detr_mmdet::...' or 'mmdet::...'.
         path (str): The file.
         options (dict): Options of the config by their dotted names.
     """
@@ -33,7 +33,7 @@ class MatchingConfig(NamedTuple):
         return cfg
 
     def command_line(self) -> str:
-        """The options as arguments of the tools."""
+        """The options as command-line arguments of the tools."""
         values = [f'{name}={_argument(value)}' for name, value in self.options.items()]
         return ' '.join(['--cfg-options', *values]) if values else ''
 
@@ -52,7 +52,7 @@ def find_matching_config(options: Dict[str, Any]) -> MatchingConfig:
         if model.type != options['type'] or model.backbone.type != options['backbone.type']:
             continue
         different = {f'model.{key}': value for key, value in options.items() if _value(model, key) != value}
-        # Recipes of the same model differ in their schedule only: the longest is the one of the papers.
+        # Recipes of the same model differ only in their schedule: the papers use the longest.
         rank = (len(different), -max_epochs, name)
         if best is None or rank < best[0]:
             best = rank, MatchingConfig(name, path, different)
@@ -65,7 +65,7 @@ def check_weights_fit(cfg: Config, state_dict: dict) -> None:
     """Build the model of a config and compare names and shapes with those of the weights.
 
     Raises:
-        ValueError: If weights are missing, are too many or have other shapes.
+        ValueError: If weights are missing, are unexpected or have other shapes.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in MODELS.build(deepcopy(cfg.model)).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
@@ -89,7 +89,7 @@ def _candidates() -> List[Tuple[str, str, ConfigDict, int]]:
     for package, folder in folders:
         for path in sorted(folder.glob('*_coco.py')):
             cfg = Config.fromfile(path)
-            max_epochs = cfg.train_cfg.get('max_epochs', 0)  # there are recipes that count iterations
+            max_epochs = cfg.train_cfg.get('max_epochs', 0)  # some recipes count iterations
             found.append((f'{package}::{folder.name}/{path.name}', str(path), cfg.model, max_epochs))
     return found
 

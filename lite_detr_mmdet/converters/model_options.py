@@ -14,7 +14,7 @@ TYPES = {
     ('deformable_detr', False): 'DeformableDETR',
     ('deformable_detr', True): 'LiteDeformableDETR',
 }
-# What is meant where a config says nothing.
+# Defaults for options that a config does not set.
 DEFAULTS = {
     'num_feature_levels': 4,
     'num_queries_one2many': 1500,
@@ -110,7 +110,7 @@ def _neck_options(state_dict: dict, layout: Layout) -> Dict[str, Any]:
 
 def _query_options(state_dict: dict, layout: Layout, num_queries: Optional[int]) -> Dict[str, Any]:
     if layout.family != 'h_detr' and num_queries is not None:
-        raise ValueError(f'num_queries is for H-DETR, the weights of other models tell it; got {num_queries}')
+        raise ValueError(f'num_queries is only for H-DETR, other models take it from the weights; got {num_queries}')
     if 'query_embedding.weight' not in state_dict:
         return {}  # two-stage Deformable DETR: any number of queries will do
     total = state_dict['query_embedding.weight'].shape[0]
@@ -131,7 +131,7 @@ def _encoder_options(state_dict: dict, layout: Layout, num_high_levels: Optional
     closing = sorted({int(name.split('.')[2]) for name in state_dict if re.match(r'encoder\.layers\.\d+\.low_', name)})
     if not closing:
         if num_high_levels not in (None, num_levels):
-            raise ValueError(f'without small feed-forward networks all levels are high ones, got {num_high_levels=}')
+            raise ValueError(f'without small feed-forward networks all levels are high levels, got {num_high_levels=}')
         return {**options, 'encoder.num_low_levels': 0}
     if num_high_levels is None:
         candidates = ' or '.join(f'{high} (H{high}L{num_levels - high})' for high in range(num_levels - 1, 1, -1))

@@ -16,21 +16,21 @@ from .key_rules import key_rules, translate
 from .layout import Layout, mmdet_layout, official_layout
 
 StateDict = Dict[str, Tensor]
-# Options of the authors' scripts that give each decoder layer branches of its own.
+# Options of the authors' scripts that give each decoder layer separate branches.
 UNTIED_OPTIONS = ('dec_pred_class_embed_share=False', 'dec_pred_bbox_embed_share=False')
 LABEL_EMBEDDING = 'dn_query_generator.label_embedding.weight'
 
 
 class ConversionReport(NamedTuple):
-    """What became of every weight.
+    """What happened to every weight.
 
     Attributes:
         mapped (dict[str, str]): New name of each weight that was kept.
         dropped (dict[str, str]): Reason for each weight that was left out.
         created (dict[str, str]): Content of each weight that the source does not have.
-        rows (list[int]): Row of the authors' class branches of each label.
+        rows (list[int]): Row of each label in the authors' class branches.
         num_rows (int): Rows of the authors' class branches.
-        options (tuple[str, ...]): Options with which the authors' scripts load the result. Defaults to ().
+        options (tuple[str, ...]): Options that the authors' scripts need to load the result. Defaults to ().
     """
 
     mapped: Dict[str, str]
@@ -41,7 +41,7 @@ class ConversionReport(NamedTuple):
     options: Tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """One line of numbers."""
+        """The counts in one line."""
         return (
             f'{len(self.mapped)} weights mapped, {len(self.dropped)} dropped, {len(self.created)} created; '
             f"{len(self.rows)} classes, {self.num_rows} rows in the authors' class branches"
@@ -68,10 +68,10 @@ def official_to_mmdet(
         category_ids (sequence[int], optional): Category id of each label. Defaults to None.
 
     Returns:
-        tuple[dict[str, Tensor], ConversionReport]: Weights under mmdet's names, and what became of each.
+        tuple[dict[str, Tensor], ConversionReport]: Weights under mmdet's names, and what happened to each.
 
     Raises:
-        ValueError: If the model is not known, or has weights that no rule translates.
+        ValueError: If the model is unknown, or has weights that no rule translates.
     """
     state_dict = {name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}
     layout = official_layout(state_dict)
@@ -128,22 +128,22 @@ def mmdet_to_official(
             many as classes.
         category_ids (sequence[int], optional): Category id of each label. Defaults to None, as in
             :func:`official_to_mmdet`.
-        untied (bool): Whether the branches of DINO and Lite-DINO may differ; the report then names the options with
-            which the authors' scripts load them. Defaults to False.
+        untied (bool): Whether the branches of DINO and Lite-DINO may differ; the report then names the options that
+            the authors' scripts need to load them. Defaults to False.
 
     Returns:
-        tuple[dict[str, Tensor], ConversionReport]: Weights under the authors' names, and what became of each.
+        tuple[dict[str, Tensor], ConversionReport]: Weights under the authors' names, and what happened to each.
 
     Raises:
-        ValueError: If the model is not known, has weights that the authors' models have no place for, or has
-            different branches and ``untied`` is False.
+        ValueError: If the model is unknown, has weights that the authors' models have no place for, or has different
+            branches while ``untied`` is False.
     """
     layout = mmdet_layout(state_dict)
     different = _untied_branches(state_dict, layout)
     if different and not untied:
         raise ValueError(
             f"the decoder layers' branches differ ({different[0]} and {len(different) - 1} more), but the authors' "
-            'models share one class and one box branch among all layers, so that only one of them would be kept. '
+            'models share one class and one box branch among all layers, so only one of them would be kept. '
             'untied=True (--untied) writes them all, for models with the options ' + ' '.join(UNTIED_OPTIONS)
         )
     num_classes = state_dict['bbox_head.cls_branches.0.weight'].shape[0]
@@ -186,7 +186,7 @@ def mmdet_to_official(
 def _untied_branches(state_dict: StateDict, layout: Layout) -> List[str]:
     """Branch weights of DINO's decoder layers that differ from those of the first layer."""
     if layout.family != 'dino':
-        return []  # the authors of the others give each layer branches of its own
+        return []  # the other models have separate branches for each layer
     different = []
     for name, tensor in state_dict.items():
         match = re.match(r'(bbox_head\.(?:cls|reg)_branches)\.(\d+)\.(.+)', name)
@@ -217,7 +217,7 @@ def _reason_to_drop(name: str, tensor: Tensor, state_dict: StateDict) -> Optiona
     if projection and f'{attention}.attention_weights.weight' in state_dict:
         return 'not used where there are attention weights'
     if name.startswith(PREFIX) and name.endswith('.attn_mask'):
-        return 'made anew for every size of image'
+        return 'recomputed for every image size'
     return None
 
 

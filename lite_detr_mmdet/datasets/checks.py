@@ -1,4 +1,4 @@
-"""Faults of a data set, named with the file before or while training meets them."""
+"""Checks that report faults of a dataset with the name of the file, before or during training."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ MIN_SIDE = 8  # pixels of a prepared image: less than one cell of the second fea
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be trained or tested on; the message names the file and what is wrong with it."""
+    """A dataset that cannot be used; the message names the file and says what is wrong with it."""
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
@@ -31,13 +31,13 @@ def leaf_datasets(dataset: Any) -> Iterator[Any]:
 def check_class_names(dataset: Any) -> None:
     """Check that every class of a data set in COCO's format is a category of its annotation file.
 
-    mmdet ignores the objects of names that do not match: a misspelt name would be trained to be background.
+    mmdet ignores objects whose class name does not match: a misspelt class would be trained as background.
 
     Args:
-        dataset (Dataset): A data set, or a wrapper around some; of several each class must be in one.
+        dataset (Dataset): A data set, or a wrapper around several, each class being in at least one of them.
 
     Raises:
-        DatasetError: If one is not; the message holds both lists and the nearest names.
+        DatasetError: If a class is in none; the message shows both lists and the closest names.
     """
     leaves = [leaf for leaf in leaf_datasets(dataset) if hasattr(leaf, 'cat_ids') and hasattr(leaf, 'ann_file')]
     fitting = [leaf for leaf in leaves if len(leaf.cat_ids) == len(leaf.metainfo.get('classes', ()))]
@@ -88,7 +88,7 @@ def compare_class_names(classes: Any, categories: List[str], place: str) -> None
 
 
 def explain_failed_build(dataset_cfg: dict, error: Exception) -> DatasetError:
-    """Why a data set in COCO's format could not be built, with the names of its files.
+    """Explain why a data set in COCO format could not be built, with the name of its file.
 
     Args:
         dataset_cfg (dict): Its config.
@@ -105,26 +105,24 @@ def explain_failed_build(dataset_cfg: dict, error: Exception) -> DatasetError:
     except DatasetError as fault:
         return fault
     if isinstance(error, ValueError) and 'concatenate' in str(error):
-        return DatasetError(
-            f'{ann_file} has no image to use: it lists none, or filter_cfg leaves none with an object of the classes'
-        )
+        return DatasetError(f'{ann_file} has no image to use: it lists none, or filter_cfg removes all of them')
     return DatasetError(f'{ann_file} cannot be used: {type(error).__name__}: {error}')
 
 
 class CheckedSamples:
-    """Prepares the samples of a data set, in the place of its ``prepare_data``; what fails is named with its file.
+    """Replaces the ``prepare_data`` of a data set; errors then name the file of the sample that failed.
 
     Args:
         dataset (BaseDataset): The data set.
-        skip (bool): Whether a training sample that fails is skipped, with a warning, instead of an error; another one
-            is drawn for it. Defaults to False.
+        skip (bool): Whether to skip a training sample that fails, with a warning, and draw another one instead of
+            raising an error. Defaults to False.
     """
 
     def __init__(self, dataset: Any, skip: bool = False) -> None:
         self.dataset = dataset
         self.original = dataset.prepare_data
         self.skip = skip and not getattr(dataset, 'test_mode', False)
-        self.skipped = torch.zeros(1, dtype=torch.int64).share_memory_()  # by all data workers together
+        self.skipped = torch.zeros(1, dtype=torch.int64).share_memory_()  # counted over all data workers
 
     def __call__(self, index: int) -> Optional[dict]:
         path = None
@@ -134,7 +132,7 @@ class CheckedSamples:
             if sample is not None:
                 check_sample(sample)
             return sample
-        except Exception as error:  # whatever a transform raises: none of it says which image it was
+        except Exception as error:  # whatever a transform raises: it does not say which image it was
             fault = f'{path or f"sample {index}"} (of {getattr(self.dataset, "ann_file", "the data set")}): '
             fault += str(error) if isinstance(error, DatasetError) else f'{type(error).__name__}: {error}'
             if not self.skip:
@@ -147,13 +145,13 @@ class CheckedSamples:
 
 
 def check_sample(sample: dict) -> None:
-    """Check what a pipeline made of an image and its objects.
+    """Check the output of a pipeline for an image and its objects.
 
     Args:
         sample (dict): ``inputs``, the image (channels, height, width), and ``data_samples``.
 
     Raises:
-        DatasetError: If the image is not one of three channels, is too small or not finite, or a box is not finite.
+        DatasetError: If the image does not have three channels, is too small or not finite, or a box is not finite.
     """
     image = sample.get('inputs')
     if isinstance(image, torch.Tensor):
@@ -161,7 +159,7 @@ def check_sample(sample: dict) -> None:
             raise DatasetError(f'the image must have 3 channels, got the shape {tuple(image.shape)}')
         if min(image.shape[1:]) < MIN_SIDE:
             height, width = image.shape[1:]
-            raise DatasetError(f'the image must have {MIN_SIDE} pixels at least each way, got {width}x{height}')
+            raise DatasetError(f'the image must be at least {MIN_SIDE} pixels wide and high, got {width}x{height}')
         if image.is_floating_point() and not image.isfinite().all():
             raise DatasetError('the image must be finite')
     instances = getattr(sample.get('data_samples'), 'gt_instances', None)
@@ -177,10 +175,10 @@ def check_image(image: Any, name: str) -> None:
 
     Args:
         image (np.ndarray): Image (height, width, 3), in BGR.
-        name (str): What messages call it.
+        name (str): Name of the array in messages.
 
     Raises:
-        DatasetError: If it is none.
+        DatasetError: If it is not an image.
     """
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise DatasetError(f'{name} must be an image (height, width, 3), got the shape {image.shape}')

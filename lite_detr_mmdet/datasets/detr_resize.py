@@ -1,4 +1,4 @@
-"""Resizing to the sizes that the authors' evaluation resizes to."""
+"""Resizing to the sizes of the authors' evaluation."""
 
 from typing import Tuple
 
@@ -10,13 +10,13 @@ from mmdet.registry import TRANSFORMS
 class DETRResize(Resize):
     """Resize as the repositories of DETR and its descendants do when they evaluate.
 
-    The short side becomes the small number of ``scale``, or less where the long side would exceed the large one. The
+    The short side becomes the smaller number of ``scale``, or less if the long side would exceed the larger one. The
     long side is rounded down; mmdet's ``Resize`` rounds to the nearest pixel (480x640 becomes 800x1066 here, 800x1067
-    there). Pixels are interpolated by Pillow, which averages over all pixels that it leaves out.
+    there). Pixels are interpolated by Pillow, which antialiases when it shrinks an image.
 
     Args:
-        scale (tuple[int, int]): Most pixels of the long side and pixels of the short side, in any order. Defaults to
-            (1333, 800).
+        scale (tuple[int, int]): Maximum length of the long side and length of the short side, in any order. Defaults
+            to (1333, 800).
         keep_ratio (bool): Must be True. Defaults to True.
         backend (str): 'pillow' or 'cv2'. Defaults to 'pillow'.
         kwargs: See mmdet's ``Resize``.
@@ -45,7 +45,7 @@ def detr_size(size: Tuple[int, int], short_side: int, long_side: int) -> Tuple[i
     Args:
         size (tuple[int, int]): Width and height of the image.
         short_side (int): Pixels of the short side.
-        long_side (int): Most pixels of the long side.
+        long_side (int): Maximum length of the long side in pixels.
     """
     short, long = sorted(size)
     if long * short_side > long_side * short:

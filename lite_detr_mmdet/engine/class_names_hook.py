@@ -1,4 +1,4 @@
-"""Stop before the first iteration if classes of the config are not in the annotations."""
+"""Stop before the first iteration if a class of the config is not in the annotations."""
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -9,7 +9,7 @@ from ..datasets.checks import check_class_names
 
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
-    """Check the names of classes before a run begins; see :func:`lite_detr_mmdet.datasets.checks.check_class_names`.
+    """Check the class names before a run begins; see :func:`lite_detr_mmdet.datasets.checks.check_class_names`.
 
     The tools of this package check them for every config. Elsewhere use it as
     ``default_hooks = dict(class_names=dict(type='ClassNamesHook'))``.

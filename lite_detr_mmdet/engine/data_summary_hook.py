@@ -1,4 +1,4 @@
-"""Say before the first iteration what will be trained on, and stop where it cannot work."""
+"""Before the first iteration, log what will be trained on, and stop if it cannot work."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ SHOWN_FILES = 3
 
 @HOOKS.register_module()
 class DataSummaryHook(Hook):
-    """Log images and objects of each class of the training set, before training.
+    """Before training, log the images of the training set and the objects of each class.
 
     ``tools/train.py`` adds it to every config.
 
@@ -35,8 +35,8 @@ class DataSummaryHook(Hook):
         """Count and check.
 
         Raises:
-            DatasetError: If the head has another number of classes than the data set, a class has no object, or files
-                are missing.
+            DatasetError: If the head and the data set differ in their number of classes, a class has no object, or
+                files are missing.
         """
         for leaf in leaf_datasets(runner.train_dataloader.dataset):
             classes = tuple((getattr(leaf, 'metainfo', None) or {}).get('classes') or ())
@@ -66,7 +66,7 @@ class DataSummaryHook(Hook):
         empty = [name for name, count in summary['counts'].items() if not count]
         if empty and not self.allow_empty_classes:
             raise DatasetError(
-                f'{source} holds no object of {", ".join(map(repr, empty))}: take the class out of metainfo.classes, '
+                f'{source} holds no object of {", ".join(map(repr, empty))}: remove the class from metainfo.classes, '
                 'or allow it with DataSummaryHook(allow_empty_classes=True)'
             )
 

@@ -1,4 +1,4 @@
-"""Make a resumed training the same as one that was never interrupted."""
+"""Make a resumed run equal to one that was never interrupted."""
 
 import random
 from functools import partial
@@ -14,14 +14,14 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seed all sources of random numbers anew at the beginning of every training epoch.
+    """Reseed all sources of random numbers at the beginning of every training epoch.
 
-    The Runner's checkpoints hold no random state, so that denoising queries and augmentation after ``--resume`` differ
-    from those of an uninterrupted run. With this hook they depend on the seed of the run, the epoch and the rank
-    alone. Checkpoints are written at the end of epochs: whenever a run is stopped, the resumed one ends with the same
-    weights, bit for bit where the operators themselves are deterministic (on a GPU, sums by atomic addition are not).
+    The Runner's checkpoints hold no random state, so denoising queries and augmentation after ``--resume`` differ from
+    those of an uninterrupted run. With this hook they depend only on the seed of the run, the epoch and the rank.
+    Checkpoints are written at the end of epochs: whenever a run is stopped, the resumed one ends with the same
+    weights, bit for bit where the operators themselves are deterministic (atomic additions on a GPU are not).
 
-    It also makes data workers draw other numbers in every epoch: mmengine starts them with the same seed each time.
+    It also makes data workers draw new numbers in every epoch; mmengine starts them with the same seed each time.
     Use it as ``custom_hooks = [dict(type='EpochSeedHook')]``.
     """
 
@@ -31,14 +31,14 @@ class EpochSeedHook(Hook):
         """Check that the loop and its workers can be seeded.
 
         Raises:
-            ValueError: If training is not by epochs, or if workers outlive an epoch and cannot be seeded again.
+            ValueError: If training is not by epochs, or if workers outlive an epoch and so cannot be reseeded.
         """
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(f'EpochSeedHook needs training by epochs, got {type(runner.train_loop).__name__}')
         dataloader = runner.train_dataloader
         if dataloader.num_workers > 0 and dataloader.persistent_workers:
             raise ValueError('EpochSeedHook needs train_dataloader.persistent_workers=False, got True')
-        # The sampler was built before a checkpoint was read, and resuming may have brought back another seed.
+        # The sampler was built before the checkpoint was read, and resuming may have restored another seed.
         for sampler in (dataloader.sampler, getattr(dataloader.batch_sampler, 'sampler', None)):
             if hasattr(sampler, 'seed'):
                 sampler.seed = runner.seed

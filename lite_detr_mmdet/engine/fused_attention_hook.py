@@ -1,4 +1,4 @@
-"""Run a detector's deformable attention on this package's operator, by one line of a config."""
+"""Run a detector's deformable attention on this package's operator, with one line in a config."""
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -10,10 +10,10 @@ from ..models.layers.fused_attention import swap_attention
 
 @HOOKS.register_module()
 class FusedAttentionHook(Hook):
-    """Let every ``MultiScaleDeformableAttention`` of the model run fused, for training, validation and test.
+    """Run every ``MultiScaleDeformableAttention`` of the model fused, in training, validation and test.
 
-    For detectors whose layers build mmcv's class whatever the config says, as mmdet's own do. Checkpoints are the
-    same with and without it. Use it as ``custom_hooks = [dict(type='FusedAttentionHook')]``.
+    Use it for detectors whose layers build mmcv's class whatever the config says, as mmdet's do:
+    ``custom_hooks = [dict(type='FusedAttentionHook')]``. Checkpoints are the same with and without it.
     """
 
     priority = 'VERY_HIGH'

@@ -1,4 +1,4 @@
-"""Deformable attention modules in the form for export."""
+"""Deformable attention modules that can be exported."""
 
 from typing import Optional
 
@@ -13,14 +13,14 @@ ATTENTION_FORMS = ('grid', 'gather', 'op')
 
 
 class ExportAttention(nn.Module):
-    """Stands in for a deformable attention: same weights, sizes of the levels as Python numbers or symbols.
+    """Replaces a deformable attention: same weights, but level sizes as Python numbers or symbols.
 
     Args:
         source (MultiScaleDeformableAttention): mmcv's attention or :class:`KeyAwareDeformableAttention`.
         form (str): One of ``ATTENTION_FORMS``.
 
     Raises:
-        ValueError: If the module is another one.
+        ValueError: If the module is of another class.
     """
 
     def __init__(self, source: nn.Module, form: str) -> None:
@@ -122,7 +122,7 @@ def attend_by_operator(
 
 
 def replace_attention(model: nn.Module, form: str) -> None:
-    """Put :class:`ExportAttention` in the place of every deformable attention of a model.
+    """Replace every deformable attention of a model by :class:`ExportAttention`.
 
     Raises:
         ValueError: If the form is unknown or a module cannot be exported.

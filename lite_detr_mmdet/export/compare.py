@@ -1,4 +1,4 @@
-"""Whether two sets of detections are the same."""
+"""Compare two sets of detections."""
 
 from typing import NamedTuple, Sequence
 
@@ -8,13 +8,13 @@ SURE_SCORE = 0.3
 
 
 class Bounds(NamedTuple):
-    """How far apart what is the same may be.
+    """How far apart detections may be that count as equal.
 
     Attributes:
         box (float): Coordinates of boxes, in pixels.
         score (float): Scores.
         memory (float): The encoder's output, relative L2 norm of the difference.
-        all_detections (bool): Whether all detections must agree, or those alone with scores above ``SURE_SCORE``.
+        all_detections (bool): Whether all detections must agree, or only those with scores above ``SURE_SCORE``.
     """
 
     box: float
@@ -41,11 +41,11 @@ class Difference(NamedTuple):
     """How two sets of detections differ.
 
     Attributes:
-        box (float): Largest difference of a coordinate between detections that belong together, in pixels.
+        box (float): Largest difference of a coordinate between matched detections, in pixels.
         score (float): Largest difference of their scores.
         missing (int): Detections of either set that the other one lacks.
         missing_sure (int): Those of them with scores above ``SURE_SCORE``.
-        compared (int): Detections that belong together.
+        compared (int): Matched detections.
         sure (int): Those of them with scores above ``SURE_SCORE``.
     """
 
@@ -63,8 +63,8 @@ class Difference(NamedTuple):
 def compare_detections(expected: Detections, found: Detections, bounds: Bounds) -> Difference:
     """Match detections by label, box and score; their order does not matter.
 
-    Near-equal scores may come in another order, and which of them is the last one kept may differ: a detection that
-    is not better than the worst one of the other set by more than the bound is not missed.
+    Nearly equal scores may come in a different order, and the last one kept may differ: a detection does not count as
+    missing unless its score is above the worst one of the other set by more than the bound.
 
     Args:
         expected (Detections): Of the model.
@@ -100,7 +100,7 @@ def compare_detections(expected: Detections, found: Detections, bounds: Bounds) 
 
 
 def _missed(detections: Detections, matched: set, other: Detections, bounds: Bounds) -> Sequence[float]:
-    """Scores of the detections that the other set lacks although they are better than its worst one."""
+    """Scores of detections that the other set lacks although they are better than its worst one."""
     worst = other.scores.min(initial=np.inf) if len(other.scores) else -np.inf
     return [
         float(score)

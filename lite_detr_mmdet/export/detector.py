@@ -1,4 +1,4 @@
-"""A detector in the form for export: images in, boxes, scores and labels out."""
+"""A detector that can be exported: images in, boxes, scores and labels out."""
 
 import copy
 from typing import Optional, Tuple
@@ -28,8 +28,8 @@ class ExportableDetector(nn.Module):
         attention (str): 'grid' (GridSample), 'gather' (without GridSample) or 'op' (the compiled operator as one
             node). Defaults to 'grid'.
         half (bool): Whether to compute in float16. Inputs, outputs and coordinates stay float32. Defaults to False.
-        normalize (bool): Whether images come as they are read (BGR, 0 to 255) and are normalised here. Defaults to
-            False: they come out of the data preprocessor.
+        normalize (bool): Whether the detector takes images as they are read (BGR, 0 to 255) and normalises them.
+            Defaults to False: it takes the output of the data preprocessor.
 
     Raises:
         ValueError: If the model cannot be exported; the message says why.
@@ -52,7 +52,7 @@ class ExportableDetector(nn.Module):
         self.with_box_refine = model.with_box_refine
         if half:
             _make_half(model)
-        # The last layer apart, so that the head runs once: on its output and the boxes that it started from.
+        # The last layer separately, so that the head runs once: on its output and the boxes that it started from.
         self.first_layers = _with_layers(model.decoder, slice(0, -1))
         self.last_layer = _with_layers(model.decoder, slice(-1, None))
         self.head = _shallow_copy(model.bbox_head)
@@ -70,7 +70,7 @@ class ExportableDetector(nn.Module):
 
         Args:
             images (Tensor): (bs, 3, H, W), float32.
-            padding_mask (Tensor, optional): True at padded pixels, right and below of the image, bool, (bs, H, W).
+            padding_mask (Tensor, optional): True at padded pixels, right of and below the image, bool, (bs, H, W).
                 Defaults to None, no padding.
 
         Returns:
@@ -82,12 +82,12 @@ class ExportableDetector(nn.Module):
     def detect(
         self, images: Tensor, padding_mask: Optional[Tensor] = None, tokens: Optional[Tensor] = None
     ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Optional[Tensor], Optional[Tensor]]:
-        """As :meth:`forward`, with what verification looks at.
+        """As :meth:`forward`, with the intermediate results that verification needs.
 
         Args:
             images (Tensor): (bs, 3, H, W).
             padding_mask (Tensor, optional): (bs, H, W). Defaults to None.
-            tokens (Tensor, optional): Tokens to make queries of instead of the best ones, (bs, num_queries).
+            tokens (Tensor, optional): Tokens to use as queries instead of the best ones, (bs, num_queries).
                 Defaults to None.
 
         Returns:
@@ -156,7 +156,7 @@ class ExportableDetector(nn.Module):
             content, reference = self.first_layers(
                 query=content, reference_points=reference, reg_branches=branches, **inputs
             )
-        branches = self.head.reg_branches if refines else None  # the head's own: what the decoder makes goes unused
+        branches = self.head.reg_branches if refines else None  # the head makes the boxes
         content, _ = self.last_layer(query=content, reference_points=reference, reg_branches=branches, **inputs)
         if is_dino:
             content = self.last_layer.norm(content)
@@ -194,7 +194,7 @@ class _Cast(nn.Module):
 
 
 def _make_half(model: nn.Module) -> None:
-    """Compute in float16, but with coordinates in float32: 1000 pixels leave it no digits behind the point."""
+    """Compute in float16, but with coordinates in float32: at 1000 pixels, float16 has no fractional digits left."""
     model.half()
     if hasattr(model.decoder, 'ref_point_head'):
         model.decoder.ref_point_head = _Cast(model.decoder.ref_point_head, torch.float16, torch.float16)
@@ -204,7 +204,7 @@ def _make_half(model: nn.Module) -> None:
 
 
 def _shallow_copy(module: nn.Module) -> nn.Module:
-    """The same parameters and children; a child that is replaced is replaced in the copy alone."""
+    """A copy with the same parameters and children; replacing a child affects only the copy."""
     other = copy.copy(module)
     other._modules = dict(module._modules)
     return other

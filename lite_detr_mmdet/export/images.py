@@ -1,4 +1,4 @@
-"""Images to verify, to calibrate and to measure with."""
+"""Images for verification, calibration and measurements."""
 
 from pathlib import Path
 from typing import Callable, Iterator, Optional
@@ -10,11 +10,11 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 
 
 def read_images(folder: Optional[Path] = None, seed: int = 0) -> Iterator[Callable[[int, int], np.ndarray]]:
-    """Images without end, each as a function that gives it in a size: (height, width, 3), BGR, uint8.
+    """Endless images, each as a function that returns it in a given size: (height, width, 3), BGR, uint8.
 
     Args:
-        folder (Path, optional): Where to read them, again from the start after the last one. Defaults to None:
-            generated, rectangles and discs on a smooth ground with noise.
+        folder (Path, optional): Folder to read them from, starting over after the last one. Defaults to None:
+            generated images, rectangles and discs on a smooth background with noise.
         seed (int): Seed of generated images. Defaults to 0.
 
     Raises:
@@ -58,7 +58,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def generate_image(height: int, width: int, seed: int) -> np.ndarray:
-    """Rectangles and discs on a smooth ground with noise, (height, width, 3), uint8."""
+    """Rectangles and discs on a smooth background with noise, (height, width, 3), uint8."""
     rng = np.random.default_rng(seed)
     ground = rng.uniform(40, 215, (5, 7, 3)).astype(np.float32)
     image = cv2.resize(ground, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""The feature levels of an image as tokens, in operators that exporters know."""
+"""The feature levels of an image as tokens, using operators that exporters support."""
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -26,7 +26,7 @@ class Levels(NamedTuple):
     valid_ratios: Tensor
 
     def keep_last(self, memory: Tensor, num_dropped: int) -> 'Levels':
-        """Without the first ``num_dropped`` levels, as an encoder leaves them that returns fewer tokens."""
+        """Without the first ``num_dropped`` levels, for an encoder that returns fewer tokens."""
         start = sum(height * width for height, width in self.shapes[:num_dropped])
         return Levels(
             self.shapes[num_dropped:],
@@ -103,7 +103,7 @@ def encoder_reference_points(levels: Levels) -> Tensor:
 
 
 def encoder_proposals(levels: Levels) -> Tuple[Tensor, Tensor]:
-    """The boxes that the encoder's tokens propose, before the sigmoid, and which of them count.
+    """The boxes that the encoder's tokens propose, before the sigmoid, and which of them are valid.
 
     Returns:
         tuple[Tensor, Tensor]: (bs or 1, num_value, 4), infinite where they do not count, and (bs or 1, num_value, 1).

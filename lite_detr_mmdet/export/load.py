@@ -25,14 +25,14 @@ def load_detector(config: Union[str, Path], weights: Union[str, Path]) -> Tuple[
     Raises:
         ConnectionError: If the URL cannot be reached.
         FileNotFoundError: If a file does not exist.
-        ValueError: If there is no such model, or the weights are not those of the config.
+        ValueError: If there is no such model, or the weights do not belong to the config.
     """
     cfg = get_config(config)
     path = find_weights(str(config), weights)
     state_dict, meta = read_weights(path)
     set_num_classes(cfg, None, state_dict)
     if 'backbone' in cfg.model:
-        cfg.model.backbone.init_cfg = None  # nothing is downloaded but what is asked for
+        cfg.model.backbone.init_cfg = None  # download only what was asked for
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
     own = model.state_dict()

@@ -46,7 +46,7 @@ def make_node(name: str) -> Any:
     for argument in NODES[name]:
         if argument in ('spatial_shapes', 'level_start_index'):
             kind = 'tensor(int64)'
-        else:  # locations and weights may have another precision than values
+        else:  # locations and weights may differ from values in precision
             kind = {'reference_points': 'R', 'sampling_offsets': 'S', 'attention_weights': 'W'}.get(argument, 'T')
         option = schema.FormalParameterOption.Optional if argument == 'key' else schema.FormalParameterOption.Single
         inputs.append(schema.FormalParameter(argument, kind, param_option=option))
@@ -63,7 +63,7 @@ def make_node(name: str) -> Any:
 
 
 def translation_table() -> Dict[Any, Callable]:
-    """How torch's exporter writes the compiled operators; empty where they are not compiled."""
+    """How torch's exporter writes the compiled operators; empty if they are not compiled."""
     from onnxscript import opset18
 
     table = {}
@@ -76,7 +76,7 @@ def translation_table() -> Dict[Any, Callable]:
         ):
             inputs = [query, value, spatial_shapes, level_start_index, reference_points, sampling_offsets]
             output = key_aware(*inputs) if key is None else key_aware(*inputs, key)
-            # The sum of exponentials is for training; the exporter drops what nobody reads.
+            # The sum of exponentials is for training; the exporter drops unused outputs.
             return output, opset18.Constant(value_float=0.0)
 
         table[operators.key_aware_deform_attn.default] = write_key_aware

@@ -13,19 +13,19 @@ from .detector import OUTPUT_NAMES, ExportableDetector
 from .nodes import DOMAIN, DOMAIN_VERSION, translation_table
 
 OPSETS = range(18, 24)
-# What verification looks at beside the outputs; not in the file that is kept.
+# What verification looks at besides the outputs; not in the final file.
 INSPECTED_NAMES = ('memory', 'tokens', 'token_scores')
 LARGEST_SIZE = 8192
 LARGEST_BATCH = 1024
 
 
 class ImageFormat(NamedTuple):
-    """What images an exported model takes.
+    """The images that an exported model takes.
 
     Attributes:
-        height (int): Height; of a dynamic model that of the example.
+        height (int): Height; for a dynamic model, that of the example.
         width (int): Width; likewise.
-        batch (int): Images at a time; likewise.
+        batch (int): Images per batch; likewise.
         dynamic (bool): Whether all three may change from call to call. Defaults to False.
         padding_mask (bool): Whether there is a second input, the mask of padded pixels. Defaults to False.
     """
@@ -38,7 +38,7 @@ class ImageFormat(NamedTuple):
 
 
 def require(*names: str) -> None:
-    """Import packages that are not needed but for export.
+    """Import packages that only export needs.
 
     Raises:
         ImportError: If one is missing; the message says how to install it.
@@ -55,7 +55,7 @@ def require(*names: str) -> None:
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Without the notices of torch's exporter about what it does not need."""
+    """Silence torch's exporter about optional packages."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def quiet_exporter() -> Iterator[None]:
 
 
 class _Inspected(nn.Module):
-    """All that :meth:`ExportableDetector.detect` gives, without what is None."""
+    """Everything that :meth:`ExportableDetector.detect` returns, except None."""
 
     def __init__(self, detector: ExportableDetector) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def example_inputs(images: ImageFormat) -> Tuple[torch.Tensor, ...]:
 
 
 def smallest_size(detector: ExportableDetector, chosen_from_tokens: bool) -> int:
-    """Smallest side of a square image that a dynamic model is made for.
+    """Smallest side of a square image that a dynamic model accepts.
 
     Every level has more than one row, and there are as many tokens as queries.
     """
@@ -116,13 +116,13 @@ def level_shapes(model: nn.Module, height: int, width: int) -> list:
 
 
 def dynamic_shapes(detector: ExportableDetector, images: ImageFormat) -> Optional[tuple]:
-    """What may change, as ``torch.export`` wants to know it; None for nothing."""
+    """The dynamic dimensions, as ``torch.export`` takes them; None if there are none."""
     if not images.dynamic:
         return None
     smallest = smallest_size(detector, getattr(detector.model, 'as_two_stage', True))
     if min(images.height, images.width) < smallest or images.batch < 2:
         raise ValueError(
-            f'a dynamic model must be traced with at least 2 images of at least {smallest} pixels a side, '
+            f'a dynamic model must be traced with at least 2 images of at least {smallest} pixels per side, '
             f'got {images.batch} of {images.height}x{images.width}'
         )
     batch = torch.export.Dim('batch', min=1, max=LARGEST_BATCH)
@@ -135,7 +135,7 @@ def dynamic_shapes(detector: ExportableDetector, images: ImageFormat) -> Optiona
 
 
 def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, slim: bool = True) -> Any:
-    """The ONNX model with its outputs and those that verification looks at.
+    """The ONNX model with its outputs and the additional ones for verification.
 
     Args:
         detector (ExportableDetector): The detector.
@@ -145,7 +145,7 @@ def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, 
         slim (bool): Whether onnxslim may simplify the graph. Defaults to True.
 
     Raises:
-        ValueError: If the opset cannot be had.
+        ValueError: If the model cannot be written with this opset.
     """
     require('onnx', 'onnxscript', 'onnxslim')
     if opset not in OPSETS:
@@ -196,7 +196,7 @@ def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, 
 
 
 def without_inspected(model: Any) -> Any:
-    """A copy of the model with its outputs alone."""
+    """A copy of the model with only its regular outputs."""
     import onnx
 
     kept = onnx.ModelProto()
@@ -208,7 +208,7 @@ def without_inspected(model: Any) -> Any:
 
 
 def add_metadata(model: Any, metadata: Dict[str, Any]) -> None:
-    """Write metadata into a model; values that are no strings as JSON."""
+    """Write metadata into a model; values that are not strings are written as JSON."""
     for key, value in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)

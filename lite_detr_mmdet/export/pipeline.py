@@ -28,19 +28,19 @@ def export_onnx(
     folder: Optional[Path] = None,
     metadata: Optional[Dict[str, Any]] = None,
 ) -> Optional[Report]:
-    """Write a detector as ONNX; the file is either there, complete and verified, or not at all.
+    """Export a detector to ONNX; the file is written only if it is complete and verified.
 
     Args:
         model (nn.Module): A detector of the family of Deformable DETR.
         path (Path): File to write.
-        images (ImageFormat): What images it takes.
+        images (ImageFormat): The images that the exported model takes.
         opset (int): Version of the standard operators, 18 to 23. Defaults to 20.
         attention (str): 'grid', 'gather' or 'op', see :class:`ExportableDetector`. Defaults to 'grid'.
         half (bool): Whether to compute in float16. Defaults to False.
         normalize (bool): Whether the model normalises images itself. Defaults to False.
         check (bool): Whether to compare with the model before the file is kept. Defaults to True.
-        folder (Path, optional): Images to compare with. Defaults to None, generated ones.
-        metadata (dict, optional): Entries for the file's metadata, beside what the model tells of itself.
+        folder (Path, optional): Images to compare on. Defaults to None: generated images.
+        metadata (dict, optional): Entries for the file's metadata, in addition to those taken from the model.
 
     Returns:
         Report: What the comparison found; None without one.
@@ -93,14 +93,14 @@ def _runner_with_operators(check: bool) -> type:
             return runner
     if check:
         raise RuntimeError(
-            f"attention='op' cannot be verified: the operators are built for no runtime. {BUILD_COMMAND} builds "
-            'them; --no-verify exports without'
+            f"attention='op' cannot be verified: the operators are not built for any runtime. {BUILD_COMMAND} builds "
+            'them; --no-verify exports without verification'
         )
     return OnnxRuntimeRunner
 
 
 def describe(model: nn.Module, detector: ExportableDetector, images: ImageFormat) -> Dict[str, Any]:
-    """What a user of the file must know, as metadata."""
+    """What users of the file need to know, as metadata."""
     preprocessor = model.data_preprocessor
     normalizes = preprocessor._enable_normalize
     resize = next((step for step in test_pipeline(model) if step.get('type') in ('Resize', 'DETRResize')), {})
@@ -128,6 +128,6 @@ def describe(model: nn.Module, detector: ExportableDetector, images: ImageFormat
 
 
 def test_pipeline(model: nn.Module) -> list:
-    """Transforms of test images, of the model's config; none where it has none."""
+    """Test transforms of the model's config; empty if it has none."""
     cfg = getattr(model, 'cfg', None)
     return (cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline') or []) if cfg else []

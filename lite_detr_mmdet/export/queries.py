@@ -1,4 +1,4 @@
-"""How each host chooses its queries, with boxes for the chosen tokens alone."""
+"""How each host selects its queries, with boxes only for the selected tokens."""
 
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -43,7 +43,7 @@ def choose_proposals(
 ) -> Proposals:
     """The best ``num_queries`` proposals of the encoder's output.
 
-    The host regresses a box for each token; here the chosen ones get one, which is the same number.
+    The host regresses a box for each token; here only the selected tokens get one, with the same values.
 
     Args:
         model (nn.Module): The detector.
@@ -110,12 +110,12 @@ QUERY_CHOOSERS: Dict[type, Tuple[Optional[QueryChooser], str]] = {
     DeformableDETR: (deformable_detr_queries, ''),
     HDETR: (h_detr_queries, ''),
     DDQDETR: (None, 'its queries come from non-maximum suppression, whose number of results is not known beforehand'),
-    GroundingDINO: (None, 'it needs a language model and a text beside the image'),
+    GroundingDINO: (None, 'it needs a language model and a text in addition to the image'),
 }
 
 
 def find_query_chooser(model: nn.Module) -> QueryChooser:
-    """How the host of a detector chooses its queries.
+    """How the host of a detector selects its queries.
 
     Raises:
         ValueError: If the detector cannot be exported; the message says why.

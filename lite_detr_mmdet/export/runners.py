@@ -1,4 +1,4 @@
-"""Exported models in the runtimes that execute them, behind one face."""
+"""Exported models in the runtimes that execute them, behind one interface."""
 
 import os
 from pathlib import Path

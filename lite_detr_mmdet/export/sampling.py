@@ -1,4 +1,4 @@
-"""Deformable attention in operators that exporters know.
+"""Deformable attention in operators that exporters support.
 
 Sizes of the levels are Python numbers or symbols here, never tensors: an exporter writes both into the graph. Two
 forms compute the same. ``grid`` uses GridSample, which ONNX Runtime and OpenVINO have; ``gather`` does without, for

@@ -1,4 +1,4 @@
-"""Whether an exported model gives what its model predicts."""
+"""Check that an exported model gives the predictions of the original model."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ Runner = Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]
 
 
 class VerificationError(ValueError):
-    """An exported model differs from its model."""
+    """An exported model differs from the original model."""
 
 
 class Batch(NamedTuple):

@@ -19,7 +19,7 @@ from .overrides import apply_overrides
 
 
 def existing_config(name: str) -> str:
-    """Type of a command-line argument: any name of a config that :func:`lite_detr_mmdet.get_config` takes.
+    """Type of a command-line argument: any name of a config that :func:`lite_detr_mmdet.get_config` accepts.
 
     Raises:
         argparse.ArgumentTypeError: If there is no such config.
@@ -42,7 +42,7 @@ def existing_checkpoint(name: str) -> str:
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of MMDetection's launchers that training and testing have in common."""
+    """Add the arguments of MMDetection's launchers that training and testing share."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/CONFIG)')
     parser.add_argument(
         '--cfg-options',
@@ -75,11 +75,11 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config, skip_broken: bool = False) -> Runner:
-    """Build the runner that the config asks for; its data sets are checked when it builds them.
+    """Build the runner that the config asks for; its data sets are checked as they are built.
 
     Args:
         cfg (Config): The config.
-        skip_broken (bool): Whether training skips, and counts, images that cannot be used. Defaults to False.
+        skip_broken (bool): Whether to skip and count training images that cannot be used. Defaults to False.
     """
     setup_cache_size_limit_of_dynamo()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -88,13 +88,13 @@ def build_runner(cfg: Config, skip_broken: bool = False) -> Runner:
 
 
 def _checked(build: Callable, skip_broken: bool) -> Callable:
-    """Building a dataloader whose data set is checked, and names the file of a sample that fails."""
+    """Wrap ``build_dataloader``: the data set is checked, and errors name the file of a sample that fails."""
 
     @functools.wraps(build)
     def build_dataloader(dataloader: Union[DataLoader, dict], *args, **kwargs) -> DataLoader:
         try:
             built = build(dataloader, *args, **kwargs)
-        except Exception as error:  # of whatever is in the files, which the error does not name
+        except Exception as error:  # caused by the files, which the error does not name
             if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
                 raise explain_failed_build(dataloader['dataset'], error) from error
             raise

@@ -1,4 +1,4 @@
-"""Settings of the command line over those of a config: misspelt ones are refused, one is enough where it should be."""
+"""Command-line settings that override those of a config; misspelt ones are refused, and one is enough for each."""
 
 from difflib import get_close_matches
 from typing import Any, Dict
@@ -54,11 +54,11 @@ EPOCH_KEYS = ('end', 'T_max', 'milestones')
 def apply_overrides(cfg: Config, options: Dict[str, Any]) -> None:
     """Apply settings such as ``{'model.num_queries': 300}`` to a config.
 
-    ``data_root`` moves every data set and evaluator of the config, and ``max_epochs`` the end of training and the
-    learning-rate schedule with it: in the config these were put together before.
+    ``data_root`` changes the folder of every data set and evaluator in the config, and ``max_epochs`` the end of
+    training together with the learning-rate schedule: when the config is read, these values are already filled in.
 
     Raises:
-        ValueError: If a setting leads through a part that the config does not have; the message holds the nearest
+        ValueError: If a setting leads through a part that the config does not have; the message suggests the closest
             name.
     """
     for name in options:
@@ -75,7 +75,7 @@ def check_name(cfg: Config, name: str) -> None:
     """Refuse a name that leads through a part that is not there; the last part may be new.
 
     Raises:
-        ValueError: With the nearest name.
+        ValueError: With the closest name.
     """
     parts = name.split('.')
     known = sorted({*cfg.keys(), *KNOWN_ROOTS})
@@ -99,7 +99,7 @@ def check_name(cfg: Config, name: str) -> None:
                 )
             value = value[part]
         else:
-            return  # None or a number that a dictionary is to replace
+            return  # None or a number, to be replaced by a dict
 
 
 def _nearest(name: str, known: Any) -> str:
@@ -108,7 +108,7 @@ def _nearest(name: str, known: Any) -> str:
 
 
 def move_data(cfg: Config, data_root: str) -> None:
-    """Let every data set, and the annotation file of every evaluator, lie below another folder."""
+    """Move every data set, and the annotation file of every evaluator, to another folder."""
     root = data_root.rstrip('/') + '/'
     for split in ('train', 'val', 'test'):
         old = ''
@@ -123,7 +123,7 @@ def move_data(cfg: Config, data_root: str) -> None:
 
 
 def set_max_epochs(cfg: Config, max_epochs: int) -> None:
-    """Train for another number of epochs; what the schedule does at the end or at a share of them moves with it.
+    """Train for another number of epochs; the milestones and the end of the schedule are scaled with it.
 
     Raises:
         ValueError: If it is not a number above 0, or the config does not train by epochs.

@@ -1,4 +1,4 @@
-"""The shipped models: where their files lie, which names they have, what their metafiles say."""
+"""The shipped models: where their files are, their names, and what their metafiles say."""
 
 from .files import config_folder, shipped_folder
 from .metafiles import ShippedModel, read_metafiles, shipped_models

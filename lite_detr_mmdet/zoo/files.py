@@ -1,4 +1,4 @@
-"""Where the files lie that packages ship beside their code: configs, metafiles, tools."""
+"""Find the files that packages ship with their code: configs, metafiles, tools."""
 
 import importlib.util
 from pathlib import Path

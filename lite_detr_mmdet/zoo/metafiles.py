@@ -15,7 +15,7 @@ class ShippedModel:
     """A shipped config, with what its metafile says about it.
 
     Attributes:
-        name (str): Name, that of the config file without its suffix.
+        name (str): Name of the config file without its suffix.
         config (Path): The config file.
         collection (str): Collection, named like the folder of the config with hyphens.
         metadata (dict): What the entry says under ``Metadata``. Keys that begin with 'Paper' are figures of the paper.
@@ -50,7 +50,7 @@ def read_metafiles(root: Optional[Path] = None) -> List[ShippedModel]:
                     collection=entry['In Collection'],
                     metadata=entry['Metadata'],
                     results={name: value for result in results for name, value in result['Metrics'].items()},
-                    # Weights that are shipped as a file are named as the config is, from the same folder.
+                    # The path of weights shipped as a file is relative to the same folder as the config's.
                     weights=weights if weights is None or '://' in weights else str(root / weights),
                 )
             )
@@ -59,7 +59,7 @@ def read_metafiles(root: Optional[Path] = None) -> List[ShippedModel]:
 
 @lru_cache(maxsize=1)
 def shipped_models() -> Dict[str, ShippedModel]:
-    """All shipped configs by name; a config that no metafile lists has a name and a file only."""
+    """All shipped configs by name; a config that no metafile lists has only a name and a file."""
     listed = {model.name: model for model in read_metafiles()}
     paths = sorted((shipped_folder() / 'configs').glob('[!_]*/*.py'))
     return {path.stem: listed.get(path.stem, ShippedModel(path.stem, path)) for path in paths}

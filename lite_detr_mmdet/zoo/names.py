@@ -52,7 +52,7 @@ def get_config(name: Union[str, Path]) -> Config:
 
 
 def find_config(name: Union[str, Path]) -> Path:
-    """File of the config that a name stands for; :func:`get_config` says which names there are.
+    """File of the config that a name stands for; see :func:`get_config` for the forms of names.
 
     Raises:
         ConfigNotFoundError: If there is no such config; a FileNotFoundError and a ValueError.
@@ -94,7 +94,7 @@ def find_package_config(name: str) -> Path:
     try:
         folder = config_folder(package)
     except FileNotFoundError as error:
-        raise ConfigNotFoundError(name, f'is not there: {error}') from error
+        raise ConfigNotFoundError(name, f'cannot be found: {error}') from error
     path = (folder / config).resolve()
     if not path.is_file() or not path.is_relative_to(folder.resolve()):
         known = {file.stem: file for file in folder.glob('*/*.py')}
@@ -109,7 +109,7 @@ def find_package_config(name: str) -> Path:
 def _find_by_name(name: str) -> Optional[ShippedModel]:
     """Model of a name, with or without its recipe.
 
-    Of several recipes for a model, the one with published weights is meant, else the longest one.
+    Of several recipes for a model, the one with published weights is chosen, else the longest one.
     """
     models = shipped_models()
     name = name.removesuffix('.py')

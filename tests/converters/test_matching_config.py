@@ -86,8 +86,8 @@ def test_stock_dino_gets_the_head_of_the_authors():
     [
         ({}, {}, r'must be 3 \(H3L1\) or 2 \(H2L2\): the weights fit both'),
         ({}, dict(num_high_levels=4), 'num_high_levels must be at least 1 and below 4, got 4'),
-        ({}, dict(num_high_levels=3, num_queries=10), 'num_queries is for H-DETR'),
-        ({'model.encoder.num_low_levels': 0}, dict(num_high_levels=3), 'all levels are high ones'),
+        ({}, dict(num_high_levels=3, num_queries=10), 'num_queries is only for H-DETR'),
+        ({'model.encoder.num_low_levels': 0}, dict(num_high_levels=3), 'all levels are high levels'),
     ],
 )
 def test_bad_arguments(options, arguments, message):

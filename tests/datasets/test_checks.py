@@ -89,7 +89,7 @@ def encoded(*shape) -> bytes:
 @pytest.mark.parametrize(
     'kwargs, fault',
     [
-        (dict(image=encoded(1, 1, 3)), 'must have 8 pixels at least each way, got 1x1'),
+        (dict(image=encoded(1, 1, 3)), 'must be at least 8 pixels wide and high, got 1x1'),
         (dict(image=encoded(3000, 1, 3)), 'got 1x3000'),
         (dict(image=encoded(32, 40, 3)[:30]), 'rror|NoneType'),
         (dict(image=b''), 'rror|NoneType'),

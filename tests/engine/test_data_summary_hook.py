@@ -57,7 +57,7 @@ def test_other_number_of_classes_in_the_head(tmp_path, said):
 
 def test_class_without_objects(tmp_path, said):
     data = Data(tmp_path, ('bolt', 'nut', 'screw'))
-    with pytest.raises(DatasetError, match="no object of 'screw': take the class out"):
+    with pytest.raises(DatasetError, match="no object of 'screw': remove the class"):
         DataSummaryHook().before_train(make_runner(data, 3))
     DataSummaryHook(allow_empty_classes=True).before_train(make_runner(data, 3))
 

@@ -29,7 +29,7 @@ from lite_detr_mmdet.zoo import get_config
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=existing_config, help='config, by name or file')
-    parser.add_argument('--fix', type=Path, metavar='OUT', help='write mended annotation files into this folder')
+    parser.add_argument('--fix', type=Path, metavar='OUT', help='write repaired annotation files into this folder')
     parser.add_argument('--sheet', type=Path, metavar='PNG', help='draw samples with their boxes')
     parser.add_argument('--shown', type=int, default=5, help='places to list of each finding (default: %(default)s)')
     parser.add_argument('--annotations-only', action='store_true', help='do not open the images')

@@ -110,7 +110,7 @@ def add_box(entry: ImageEntry, box: Box, where: str, problems: List[Problem]) ->
     if cleaned is None:
         return
     if cleaned in entry.boxes:
-        problems.append(Problem(where, f'box {_show(box)} of {box.label!r} is there twice: left out once'))
+        problems.append(Problem(where, f'box {_show(box)} of {box.label!r} is listed twice: one left out'))
         return
     entry.boxes.append(cleaned)
 

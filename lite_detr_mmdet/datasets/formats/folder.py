@@ -55,7 +55,7 @@ def open_folder(root: Path, val_share: float = 0.2) -> CocoFolder:
         return _describe(root, files, [])
     converted = root / 'coco'
     if find_annotation_files(converted):
-        return _describe(converted, find_annotation_files(converted), [f'{converted} was there and is used'])
+        return _describe(converted, find_annotation_files(converted), [f'using {converted}, which already exists'])
     data = _read_other(root)
     if list(data.splits) == ['all']:
         data.splits = dict(zip(('train', 'val'), split_by_content(data.splits['all'], val_share)))

@@ -82,7 +82,7 @@ def _read_annotation(
         name = Path((tree.findtext('filename') or '').replace('\\', '/')).stem
         image = images.get(name) if name else None
     if image is None:
-        problems.append(Problem(str(path), f'there is no image for it, neither {stem} nor what it names: left out'))
+        problems.append(Problem(str(path), f'has no image, neither {stem} nor the one that it names: left out'))
         return None
     try:
         width, height = read_image_size(image)
@@ -116,10 +116,10 @@ def _read_annotation(
 def _parse_xml(path: Path) -> ElementTree.Element:
     size = path.stat().st_size
     if size > MAX_XML_BYTES:
-        raise FormatError(f'has {size} bytes, which no annotation has')
+        raise FormatError(f'has {size} bytes, too many for an annotation')
     content = path.read_bytes()
     if b'<!DOCTYPE' in content or b'<!ENTITY' in content:
-        raise FormatError('declares entities, which an annotation needs not')  # they can grow without bound
+        raise FormatError('declares entities, which annotations do not need')  # they can grow without bound
     try:
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
@@ -148,4 +148,4 @@ def _read_splits(root: Path, entries: Dict[str, ImageEntry], problems: List[Prob
 
 
 def _first(problems: List[Problem]) -> str:
-    return f'{problems[0].where}: {problems[0].what}' if problems else 'the XML files list none'
+    return f'{problems[0].where}: {problems[0].what}' if problems else 'the XML files list no objects'

@@ -54,7 +54,7 @@ def check_ids(split: Split) -> Iterator[Finding]:
             counts = Counter(repr(entry.get(key)) for entry in split.content[kind])
             for value, count in counts.items():
                 if count > 1:
-                    yield Finding('duplicate-id', f'{split.ann_file}, {kind}', f'{key} {value} is there {count} times')
+                    yield Finding('duplicate-id', f'{split.ann_file}, {kind}', f'{key} {value} appears {count} times')
 
 
 def read_box(annotation: dict) -> Optional[Tuple[float, float, float, float]]:

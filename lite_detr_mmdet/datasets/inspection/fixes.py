@@ -1,4 +1,4 @@
-"""Write annotation files without what an inspection can mend: the rest stays for the user."""
+"""Write annotation files with the faults that an inspection can fix removed; the rest is left to the user."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ from .images import check_image, image_path
 
 
 def fix_splits(splits: List[Split], out: Path) -> List[Tuple[Path, str]]:
-    """Write a mended copy of each annotation file.
+    """Write a repaired copy of each annotation file.
 
     Images that are missing, broken or there twice go, training images that are also in another split go, boxes
     without area, outside their image, doubled or not finite go, others are clipped; ids are numbered anew; sizes are

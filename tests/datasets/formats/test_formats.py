@@ -130,11 +130,11 @@ def test_broken_voc_files_are_named(voc):
         '1.xml, object 3: box (9, 9, 90, 20) leaves the image of 64x48 pixels: clipped',
         '1.xml, object 4: bndbox must hold four numbers',
         '1.xml, object 5: has no name',
-        "2.xml, object 2: box (0, 0, 9, 9) of 'bolt' is there twice",
+        "2.xml, object 2: box (0, 0, 9, 9) of 'bolt' is listed twice",
         '2.xml, object 3: box (0, 0, nan, 8) is not finite',
         '3.xml: declares entities',
         '4.png cannot be read as an image',
-        '5.xml: there is no image',
+        '5.xml: has no image',
         'lonely.png: has no XML file',
         "train.txt, line 1: '0' has no annotation",
     ):
