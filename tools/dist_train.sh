@@ -19,6 +19,9 @@ restarts=${MAX_RESTARTS:-0}
 address=${MASTER_ADDR:-127.0.0.1}
 port=${PORT:-29500}
 if [ "$restarts" != 0 ] || [[ "$nodes" == *:* ]]; then
+    # A store of its own for every start: in the agents' common one the restarted processes can find addresses of those
+    # that died, and wait for them.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     rendezvous=(--rdzv_backend=c10d --rdzv_endpoint="$address:$port" --rdzv_id="${RDZV_ID:-lite_detr}")
     # Addresses that a host's name stands for may be unreachable: say which one the others are to use.
     [ -z "${LOCAL_ADDR:-}" ] || rendezvous+=(--local_addr="$LOCAL_ADDR")
