@@ -94,3 +94,16 @@ def test_check_exits_with_an_error_and_mends(yolo, tmp_path):
     checked = run(ROOT / 'tools/misc/check_dataset.py', 'mine.py', '--fix', 'fixed', cwd=tmp_path)
     assert checked.returncode == 1 and 'error: empty-box (1): remove the box' in checked.stdout
     assert len(json.loads((tmp_path / 'fixed/instances_train.json').read_text())['annotations']) == 6
+
+
+def test_class_names_cannot_become_code(yolo, tmp_path):
+    names = ['"{{$Q:x\'}}', f',open({str(tmp_path / "ran")!r}, "w"),', '{{fileDirname}}', '{{{{_base_.model}}}}']
+    (yolo / 'data.yaml').write_text(json.dumps(dict(train='images/train', val='images/val', names=names)))
+    for index in range(8):  # only classes with objects are kept
+        label = yolo / f'labels/train/{index}.txt'
+        label.write_text(label.read_text() + ''.join(f'{number} 0.5 0.5 0.2 0.2\n' for number in range(len(names))))
+    made = run(ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out', 'mine.py', cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    cfg = get_config(tmp_path / 'mine.py')
+    assert not (tmp_path / 'ran').exists()
+    assert list(cfg.train_dataloader.dataset.metainfo.classes) == names

@@ -40,6 +40,15 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def literal(value: object) -> str:
+    """Python text of strings that come with the data.
+
+    mmengine substitutes double braces in the text of a config before Python reads it: a class name with braces and
+    quotes could end its own literal and run what follows.
+    """
+    return repr(value).replace('{{', '{\\x7b')
+
+
 def base_reference(base: Path) -> str:
     """How a config elsewhere names its base: by package for a shipped one."""
     folder = config_folder().resolve()
@@ -71,21 +80,21 @@ def format_config(base: Path, folder: CocoFolder) -> str:
     cfg = get_config(base)
     delete = '_delete_=True, ' if (cfg.train_dataloader.dataset.get('metainfo') or {}) else ''
     lines: List[str] = [
-        f'"""{base.stem} on {folder.root.name}."""',
+        f'"""{base.stem} on data of my own."""',
         '',
         f'_base_ = {base_reference(base)!r}',
         '',
-        f'data_root = {folder.root.as_posix() + "/"!r}',
-        f'data = dict(data_root=data_root, metainfo=dict({delete}classes={folder.classes!r}))',
+        f'data_root = {literal(folder.root.as_posix() + "/")}',
+        f'data = dict(data_root=data_root, metainfo=dict({delete}classes={literal(folder.classes)}))',
         format_model(cfg, folder),
     ]
     splits = {**folder.splits}
     splits.setdefault('test', splits['val'])
     for name, split in splits.items():
-        images = f'ann_file={split.ann_file!r}, data_prefix=dict(img={split.image_prefix!r})'
+        images = f'ann_file={literal(split.ann_file)}, data_prefix=dict(img={literal(split.image_prefix)})'
         lines.append(f'{name}_dataloader = dict(dataset=dict({images}, **data))')
     for name in ('val', 'test'):
-        lines.append(f'{name}_evaluator = dict(ann_file=data_root + {splits[name].ann_file!r})')
+        lines.append(f'{name}_evaluator = dict(ann_file=data_root + {literal(splits[name].ann_file)})')
     model = find_model(base)
     if model is not None and model.weights:
         lines.append(f'load_from = {model.weights!r}  # the class layers, which do not fit, start anew')
