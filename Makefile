@@ -11,7 +11,7 @@ endif
 CLANG_FORMAT = $(PY) -c 'from clang_format import clang_format; clang_format()'
 SOURCES = $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint format environment kernels sanitize fuzz-op cuda-build wheels release-check clean
+.PHONY: quickstart quickstart-baseline bccd-checkpoint test test-fast test-slow lint docs format environment kernels sanitize fuzz-op cuda-build wheels release-check clean
 
 quickstart: $(STAMP)
 	$(PY) tools/quickstart.py
@@ -54,6 +54,11 @@ lint: $(STAMP)
 	$(PY) -m mypy
 	$(PY) -m codespell_lib
 	$(if $(SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(SOURCES))
+
+# The documentation site, into build/site; a broken link is an error.
+docs: $(STAMP)
+	$(PY) -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 format: $(STAMP)
 	$(PY) -m pip install -q -r requirements/dev.txt -c requirements/constraints.txt

@@ -6,7 +6,8 @@
 
 Multiply-adds and parameters come from benchmarks/results/compute.json (benchmarks/compute.py writes it), latency from
 the records of benchmarks/detectors.py anywhere below benchmarks/results, AP from the Results of a metafile and the
-paper's figures from its Metadata. The READMEs and docs/compute.md hold pairs of marks between which the tables go.
+paper's figures from its Metadata. The READMEs, docs/model_zoo.md and docs/compute.md hold
+pairs of marks between which the tables go.
 
 Latency is that of one 3x800x1333 image in float32 with the benchmark's defaults: all cores, glibc's own allocator,
 nothing compiled. Of several such runs the newest counts, on a CPU and on a GPU.
@@ -34,6 +35,7 @@ from records import Record, read_records  # noqa: E402
 
 RESULTS = BENCHMARKS / 'results'
 COMPARISON = ROOT / 'docs' / 'compute.md'
+OVERVIEW = ROOT / 'docs' / 'model_zoo.md'
 BEGIN, END = '<!-- written by .dev_scripts/update_model_zoo.py -->', '<!-- end -->'
 BACKBONES = {('ResNet', 18): 'R18', ('ResNet', 50): 'R50', ('SwinTransformer', 96): 'Swin-T'}
 BACKBONES[('SwinTransformer', 192)] = 'Swin-L'
@@ -114,6 +116,29 @@ def zoo_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) ->
                 *(model.metadata.get(name, NONE) for name in ('Parameters (M)', 'GMACs', 'Encoder GMACs')),
                 *(latency[device].get(model.name, NONE) for device in ('cpu', 'cuda')),
                 f'[model]({model.weights})' if model.weights else NONE,
+            ]
+        )
+    return format_table(header, rows)
+
+
+def overview_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) -> List[str]:
+    """Table of all models, to be sorted on the site."""
+    header = ['Config', 'Detector', 'Data', 'AP (paper)', 'AP (here)', 'Params (M)', 'GMACs', 'of the encoder']
+    header += ['CPU (ms)', 'GPU (ms)', 'Weights']
+    rows = []
+    for model in models:
+        folder = model.config.parent
+        title = next(line for line in (folder / 'README.md').read_text().splitlines() if line.startswith('# '))
+        rows.append(
+            [
+                f'[{model.name}](../{model.config.relative_to(ROOT).as_posix()})',
+                f'[{title[2:]}](../configs/{folder.name}/README.md)',
+                model.name.rpartition('_')[2],
+                model.metadata.get('Paper AP', NONE),
+                model.results.get('box AP', NONE),
+                *(model.metadata.get(name, NONE) for name in ('Parameters (M)', 'GMACs', 'Encoder GMACs')),
+                *(latency[device].get(model.name, NONE) for device in ('cpu', 'cuda')),
+                f'[file]({model.weights})' if model.weights else NONE,
             ]
         )
     return format_table(header, rows)
@@ -211,6 +236,7 @@ def main() -> None:
     for readme in sorted(ROOT.glob('configs/*/README.md')):
         own = [model for model in models if model.config.parent == readme.parent]
         writer.write(readme, insert_tables(readme.read_text(), zoo_table(own, latency)))
+    writer.write(OVERVIEW, insert_tables(OVERVIEW.read_text(), overview_table(models, latency)))
     tables = comparison_table(models), variants_table(models, results['variants'])
     writer.write(COMPARISON, insert_tables(COMPARISON.read_text(), *tables))
     if writer.changed and args.check:
