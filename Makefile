@@ -31,11 +31,11 @@ bccd-checkpoint: $(STAMP)
 JOBS ?= 2
 PYTEST = $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 test: $(STAMP)
-	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -c requirements/constraints.txt)
+	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -r requirements/adapters.txt -c requirements/constraints.txt)
 	$(PYTEST) -m 'not slow' tests
 
 test-slow: $(STAMP)
-	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -c requirements/constraints.txt)
+	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -r requirements/adapters.txt -c requirements/constraints.txt)
 	$(PYTEST) -m slow tests
 
 # At most three minutes on two cores, for every save: names, pages, imports, tables, the operator's checks. Left out:

@@ -22,7 +22,7 @@ if os.environ.get('LITE_DETR_OPS_ONLY', '0') != '1':
 
     apply_compat()
 
-    from . import datasets, engine, models  # noqa: F401
+    from . import datasets, engine, evaluation, models  # noqa: F401
     from .pretrained import register_pretrained_schemes
 
     register_pretrained_schemes()

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md')), *sorted(ROOT.glob('configs/*/README.md'))]
 # A comment on the line, or on a line of its own above the commands of a block, excuses them.
-NEEDS = "COCO|BCCD|a GPU|\\d+ GPUs|several machines|Slurm|nvcc|a camera|ONNX Runtime's headers"
+NEEDS = "COCO|BCCD|HIT-UAV|a GPU|\\d+ GPUs|several machines|Slurm|nvcc|a camera|ONNX Runtime's headers"
 MARK = re.compile(rf'# (?:.*\b)?(?:needs (?:{NEEDS})|takes (?:minutes|hours))\b')
 OWN_DATA, GET_FLOPS = 'tests/tools/test_own_data.py', 'tests/tools/test_get_flops.py'
 PACKAGING = 'tests/test_packaging.py'
@@ -43,6 +43,8 @@ RUN_BY = {
     r'python tools/analysis_tools/get_flops.py': f'{GET_FLOPS}::test_paths_and_names_of_packages',
     r'python tools/deployment/export_onnx.py': 'tests/export/test_onnx.py::test_is_verified_and_tells_of_itself',
     r'python demo/image_demo.py': 'tests/tools/test_image_demo.py::test_folder',
+    r'python demo/video_demo.py': 'tests/demo/test_video_demo.py::test_video_file',
+    r'python demo/app.py': 'tests/demo/test_app.py::test_page_detects',
     r'python demo/onnx_demo.py': 'tests/export/test_onnx_demo.py::test_folder',
     r'python -m lite_detr_mmdet.ops': 'tests/ops/test_extension.py::test_report',
     r'python .dev_scripts/update_model_zoo.py': 'tests/configs/test_metafile.py',

@@ -35,6 +35,8 @@ MAY_IMPORT = {
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
     'acceleration': ({'ops', 'models/backbones', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
     'apis': ({'acceleration', 'checkpoint', 'compat', 'datasets', 'utils', 'zoo'}, None),
+    'evaluation': (set(), None),
+    'adapters': ({'apis', 'checkpoint'}, None),
     'export': ({'apis', 'checkpoint', 'models/layers', 'models/detectors', 'ops', 'zoo'}, None),
 }
 

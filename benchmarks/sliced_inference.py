@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""AP of a detector on whole images and on overlapping tiles (sahi), by the size of the objects.
+
+python benchmarks/sliced_inference.py ANNOTATIONS IMAGES WEIGHTS [--model NAME] [--tile 256] [--out RESULT]
+
+Whole images go through the test pipeline of the config, and so does each tile, which it enlarges to the same size.
+Tiles are merged by sahi's defaults, together with the detections on the whole image.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
+import numpy as np
+from environment import describe_environment
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from lite_detr_mmdet import accelerate
+from lite_detr_mmdet.adapters import SahiModel
+from lite_detr_mmdet.adapters.optional import require
+
+METRICS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
+LOWEST_SCORE = 0.01
+
+
+def detect(model: SahiModel, path: str, tile: int, overlap: float) -> list:
+    """sahi's predictions on an image; ``tile=0`` does not cut it."""
+    predict = require('sahi.predict', 'sahi')
+    if not tile:
+        return predict.get_prediction(path, model, verbose=0).object_prediction_list
+    found = predict.get_sliced_prediction(
+        path, model, tile, tile, overlap_height_ratio=overlap, overlap_width_ratio=overlap, verbose=0
+    )
+    return found.object_prediction_list
+
+
+def evaluate(coco: COCO, images: list, found: list) -> list:
+    """COCO's metrics on these images."""
+    if not found:
+        return [0.0] * len(METRICS)
+    evaluation = COCOeval(coco, coco.loadRes(found), 'bbox')
+    evaluation.params.imgIds = images
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return [round(float(value), 4) for value in evaluation.stats[: len(METRICS)]]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('annotations', type=Path, help='annotation file in COCO format')
+    parser.add_argument('images', type=Path, help='folder of the images')
+    parser.add_argument('weights', help='checkpoint')
+    parser.add_argument('--model', help='name of a model or config (default: the config in the weights)')
+    parser.add_argument('--tile', type=int, default=256, help='side of a tile in pixels (default: %(default)s)')
+    parser.add_argument('--overlap', type=float, default=0.2, help='overlap of tiles (default: %(default)s)')
+    parser.add_argument('--limit', type=int, help='only the first images')
+    parser.add_argument('--out', type=Path, help='file to write, .json')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    coco = COCO(str(args.annotations))
+    ids = sorted(coco.getImgIds())[: args.limit]
+    model = SahiModel(args.model, args.weights, score_thr=LOWEST_SCORE)
+    if model.device.type == 'cpu':
+        accelerate(model.model.model, verbose=False)
+    names = {category['name']: category['id'] for category in coco.loadCats(coco.getCatIds())}
+    rows = []
+    for name, tile in (('whole images', 0), (f'tiles of {args.tile}', args.tile)):
+        found, seconds = [], []
+        for image in coco.loadImgs(ids):
+            start = time.perf_counter()
+            predictions = detect(model, str(args.images / image['file_name']), tile, args.overlap)
+            seconds.append(time.perf_counter() - start)
+            found += [
+                dict(
+                    image_id=image['id'],
+                    category_id=names[item.category.name],
+                    bbox=[float(value) for value in item.bbox.to_xywh()],
+                    score=float(item.score.value),
+                )
+                for item in predictions
+            ]
+        metrics = dict(zip(METRICS, evaluate(coco, ids, found)))
+        rows.append(dict(name=name, images=len(ids), median_s=round(float(np.median(seconds)), 4), **metrics))
+    for row in rows:
+        print(json.dumps(row))
+    if args.out:
+        record = dict(
+            environment=describe_environment('cpu').__dict__,
+            weights=Path(args.weights).name,
+            overlap=args.overlap,
+            rows=rows,
+        )
+        args.out.write_text(json.dumps(record, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
