@@ -14,6 +14,11 @@ COMMANDS = {
     'flops': ('tools/analysis_tools/get_flops.py', 'count multiply-adds and parameters'),
     'new-config': ('tools/misc/new_config.py', 'write a config for your own data'),
     'check': ('tools/misc/check_dataset.py', 'check the data of a config before training'),
+    'voc-to-coco': ('tools/dataset_converters/voc_to_coco.py', 'convert a Pascal VOC folder'),
+    'yolo-to-coco': ('tools/dataset_converters/yolo_to_coco.py', 'convert a YOLO folder'),
+    'plot': ('tools/analysis_tools/plot_run.py', 'draw loss, AP and learning rate of training runs'),
+    'convert': ('tools/model_converters/official_to_mmdet.py', "convert the authors' checkpoints"),
+    'quickstart': ('tools/quickstart.py', 'train and test a small detector in minutes'),
     'publish': ('tools/model_converters/publish_model.py', 'publish a training checkpoint'),
 }
 
@@ -22,6 +27,7 @@ def usage() -> str:
     """What can be called."""
     width = max(map(len, COMMANDS))
     lines = [f'  {name:{width}}  {text}' for name, (_, text) in COMMANDS.items()]
+    lines.append(f'  {"mmdet":{width}}  run a tool of mmdet, e.g. browse_dataset or confusion_matrix')
     return '\n'.join(['usage: python -m lite_detr_mmdet COMMAND [ARGUMENTS]', '', *lines])
 
 
@@ -37,6 +43,11 @@ def main(argv: Optional[List[str]] = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ('-h', '--help'):
         print(usage())
+        return
+    if words[0] == 'mmdet':
+        from .utils.mmdet_tools import run_mmdet_tool
+
+        run_mmdet_tool(words[1:])
         return
     if words[0] not in COMMANDS:
         print(f'{usage()}\n\nthere is no command {words[0]!r}', file=sys.stderr)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'lite_detr_mmdet'
 # What each part may import: of this package the parts named, of others those named (None: anything).
 MAY_IMPORT = {
-    '__main__': ({'zoo'}, set()),
+    '__main__': ({'utils', 'zoo'}, set()),
     'version': (set(), set()),
     'threads': (set(), set()),
     'timing': (set(), {'torch'}),
@@ -29,9 +29,9 @@ MAY_IMPORT = {
     'checkpoint': (set(), None),
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),
     'datasets': (set(), None),
-    'engine': ({'datasets', 'models/layers'}, None),
+    'engine': ({'datasets', 'models/layers', 'ops'}, None),
     'pretrained': ({'checkpoint', 'compat'}, None),
-    'utils': ({'checkpoint', 'compat', 'datasets', 'zoo'}, None),
+    'utils': ({'checkpoint', 'compat', 'datasets', 'engine', 'zoo'}, None),
     'converters': ({'checkpoint', 'utils', 'zoo'}, None),
     'acceleration': ({'ops', 'models/backbones', 'models/layers', 'models/dense_heads', 'models/detectors'}, None),
     'apis': ({'acceleration', 'checkpoint', 'compat', 'datasets', 'utils', 'zoo'}, None),

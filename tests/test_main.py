@@ -21,6 +21,16 @@ def test_unknown_command(capsys):
     assert error.value.code == 2 and "there is no command 'tran'" in capsys.readouterr().err
 
 
+def test_tools_of_mmdet_on_configs_of_this_package(monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['before'])
+    main(['mmdet', 'print_config', 'lite-dino-4scale_h3l1-2p1x3_r50_8xb2-12e_coco'])
+    assert "type='LiteDINO'" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as error:
+        main(['mmdet', 'brows_dataset'])
+    shown = capsys.readouterr().err
+    assert error.value.code == 2 and 'browse_dataset' in shown and 'confusion_matrix' in shown
+
+
 def test_arguments_are_passed_on(monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['before'])
     with pytest.raises(SystemExit) as error:

@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Train a detector; arguments are those of MMDetection's ``tools/train.py``."""
+"""Train a detector; arguments are those of MMDetection's ``tools/train.py``.
+
+The console shows one short line for each interval, and a progress bar in a terminal; the log file in the work dir has
+all losses, the config and the environment. Curves are written for TensorBoard where it is installed.
+"""
 
 import argparse
 
@@ -11,8 +15,15 @@ from mmengine.config import Config
 from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError
 from lite_detr_mmdet.compat import has_accelerator
 from lite_detr_mmdet.datasets.checks import DatasetError
-from lite_detr_mmdet.engine import DataSummaryHook
-from lite_detr_mmdet.utils import add_launch_arguments, build_runner, existing_checkpoint, existing_config, load_config
+from lite_detr_mmdet.engine import DataSummaryHook, ProgressBarHook, cpu_has_bfloat16
+from lite_detr_mmdet.utils import (
+    add_launch_arguments,
+    add_tensorboard,
+    build_runner,
+    existing_checkpoint,
+    existing_config,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,8 +43,8 @@ def parse_args() -> argparse.Namespace:
     )
     add_launch_arguments(parser)
     args = parser.parse_args()
-    if args.amp and not has_accelerator():
-        parser.error('--amp needs a GPU: there is none that torch can use')
+    if args.amp and not has_accelerator() and not cpu_has_bfloat16():
+        parser.error('--amp needs a GPU, or a CPU that computes in bfloat16 (AVX-512 BF16 or AMX): there is neither')
     return args
 
 
@@ -43,7 +54,9 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         SystemExit: If the learning rate is to be scaled and the config does not say to which batch size it belongs.
     """
-    if args.amp:
+    if args.amp and not has_accelerator():
+        cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
+    elif args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
@@ -59,10 +72,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_training_arguments(cfg, args)
+    add_tensorboard(cfg)
     try:
-        runner = build_runner(cfg, args.skip_broken)
+        runner = build_runner(cfg, args.skip_broken, args.verbose)
         if not any(isinstance(hook, DataSummaryHook) for hook in runner.hooks):
             runner.register_hook(DataSummaryHook())
+        runner.register_hook(ProgressBarHook())
         runner.train()
     except (CheckpointError, DatasetError, DownloadError) as error:
         raise SystemExit(f'error: {error}') from error

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..checkpoint import cached_weights, check_weights, load_checkpoint_file
+from ..compat import check_device
 from ..zoo import find_model, get_config
 
 CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
@@ -134,11 +135,12 @@ def get_model(
         DownloadError: If a URL cannot be reached.
         CheckpointError: If the weights are damaged, or the file holds more than weights.
         FileNotFoundError: If a file does not exist.
-        ValueError: If there is no such model, it has no released weights, none of the weights fits, or the number of
-            classes is not positive.
+        ValueError: If there is no such model, it has no released weights, none of the weights fits, the number of
+            classes is not positive, or torch does not have the device.
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f'num_classes must be at least 1, got {num_classes}')
+    check_device(device)
     cfg = get_config(name)
     path = find_weights(str(name), pretrained)
     state_dict, meta = ({}, {}) if path is None else read_weights(path)

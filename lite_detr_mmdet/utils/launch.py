@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib.util
 import os
 from pathlib import Path
 from typing import Callable, Union
@@ -14,8 +15,10 @@ from torch.utils.data import DataLoader
 
 from ..compat import cpu_model_wrapper_cfg
 from ..datasets.checks import CheckedSamples, check_class_names, explain_failed_build, leaf_datasets
+from ..engine import ShortRunner, without_prints
 from ..zoo import ConfigNotFoundError, find_config
 from .overrides import apply_overrides
+from .warnings_filter import silence_upstream_warnings
 
 
 def existing_config(name: str) -> str:
@@ -51,6 +54,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         help='settings that override those of the config, as key=value; lists as key="[a,b]"',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--verbose', action='store_true', help='print all that the log file gets')
     # Launchers of torch pass one spelling or the other, depending on their version.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -58,6 +62,8 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config`` and apply the arguments of :func:`add_launch_arguments` to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not args.verbose:
+        silence_upstream_warnings()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
@@ -74,17 +80,30 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config, skip_broken: bool = False) -> Runner:
+def build_runner(cfg: Config, skip_broken: bool = False, verbose: bool = False) -> Runner:
     """Build the runner that the config asks for; its data sets are checked as they are built.
 
     Args:
         cfg (Config): The config.
         skip_broken (bool): Whether to skip and count training images that cannot be used. Defaults to False.
+        verbose (bool): Whether the console shows all that the log file gets. Defaults to False.
     """
     setup_cache_size_limit_of_dynamo()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not verbose and cfg.get('log_processor', {}).get('type', 'LogProcessor') == 'LogProcessor':
+        cfg.log_processor = dict(cfg.get('log_processor', {}), type='ShortLogProcessor')
+    runner_type = Runner if verbose else ShortRunner
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else runner_type.from_cfg(cfg)
     runner.build_dataloader = _checked(runner.build_dataloader, skip_broken)
     return runner
+
+
+def add_tensorboard(cfg: Config) -> None:
+    """Write curves for TensorBoard, too, where it is installed and the config names no such writer."""
+    if importlib.util.find_spec('tensorboard') is None or not cfg.get('visualizer'):
+        return
+    backends = list(cfg.visualizer.get('vis_backends') or [])
+    if not any(str(backend.get('type')).endswith('TensorboardVisBackend') for backend in backends):
+        cfg.visualizer.vis_backends = [*backends, dict(type='TensorboardVisBackend')]
 
 
 def _checked(build: Callable, skip_broken: bool) -> Callable:
@@ -93,7 +112,7 @@ def _checked(build: Callable, skip_broken: bool) -> Callable:
     @functools.wraps(build)
     def build_dataloader(dataloader: Union[DataLoader, dict], *args, **kwargs) -> DataLoader:
         try:
-            built = build(dataloader, *args, **kwargs)
+            built = without_prints(build)(dataloader, *args, **kwargs)  # pycocotools says that it reads a file
         except Exception as error:  # caused by the files, which the error does not name
             if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
                 raise explain_failed_build(dataloader['dataset'], error) from error

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -55,3 +57,36 @@ def test_pictures_are_written(tested, shapes):
 def test_bad_arguments(error_of_tool, config, trained, arguments, message):
     names = dict(CONFIG=config, CHECKPOINT=trained.checkpoint)
     assert message in error_of_tool('tools/test.py', *(names.get(item, item) for item in arguments))
+
+
+def test_augmentation_merges_an_image_and_its_mirror_image(tested, trained, run_tool, config, tiny_options, tmp_path):
+    arguments = ('--tta', '--work-dir', tmp_path, '--out', tmp_path / 'predictions.pkl')
+    result = run_tool('tools/test.py', config, trained.checkpoint, *arguments, *tiny_options)
+    assert 'all fit' in result.output and 'coco/bbox_mAP:' in result.output
+    plain, merged = (
+        {item['img_id']: item['pred_instances'] for item in pickle.loads((folder / 'predictions.pkl').read_bytes())}
+        for folder in (tested, tmp_path)
+    )
+    assert plain.keys() == merged.keys()
+    for name, instances in merged.items():
+        assert 0 < len(instances['scores']) <= 10
+        assert not instances['scores'].equal(plain[name]['scores'])
+        # The best detection of the two is at least as good as that of the image alone.
+        assert instances['scores'].max() >= plain[name]['scores'].max() - 1e-5
+
+
+def test_tools_of_mmdet(tested, shapes, tmp_path):
+    words = [sys.executable, '-m', 'lite_detr_mmdet', 'mmdet']
+    config_file = tmp_path / 'mine.py'
+    name = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
+    lines = [f"_base_ = 'lite_detr_mmdet::{name}'", f"data = dict(dataset=dict(data_root='{shapes}/'))"]
+    config_file.write_text('\n'.join([*lines, *(f'{split}_dataloader = data' for split in ('train', 'val', 'test'))]))
+    calls = (
+        ['browse_dataset', config_file, '--not-show', '--output-dir', tmp_path / 'browsed'],
+        ['confusion_matrix.py', config_file, tested / 'predictions.pkl', tmp_path / 'matrix'],
+    )
+    for call in calls:
+        result = subprocess.run([*words, *map(str, call)], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / 'browsed').rglob('*.png'))) == 8
+    assert (tmp_path / 'matrix' / 'confusion_matrix.png').stat().st_size > 1000

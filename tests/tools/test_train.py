@@ -84,13 +84,14 @@ def test_resume_from_a_named_checkpoint_with_nothing_left_to_do(trained, run_too
         (['CONFIG', '--launcher', 'telepathy'], "invalid choice: 'telepathy'"),
         pytest.param(
             ['CONFIG', '--amp'],
-            '--amp needs a GPU',
+            '--amp needs a GPU, or a CPU that computes in bfloat16',
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU'),
         ),
     ],
     ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
 )
-def test_bad_arguments(error_of_tool, config, arguments, message, tmp_path):
+def test_bad_arguments(error_of_tool, config, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr('lite_detr_mmdet.engine.cpu_has_bfloat16', lambda: False)
     arguments = [str(config) if item == 'CONFIG' else item for item in arguments]
     assert message in error_of_tool('tools/train.py', *arguments, '--work-dir', tmp_path)
 
@@ -98,3 +99,22 @@ def test_bad_arguments(error_of_tool, config, arguments, message, tmp_path):
 def test_options_override_the_config(trained, config):
     assert Config.fromfile(config).train_dataloader.batch_size == 4
     assert Config.fromfile(next(trained.work_dir.glob('*.py'))).train_dataloader.batch_size == 2
+
+
+def test_console_is_short_and_the_file_has_everything(trained):
+    lines = trained.output.splitlines()
+    first = next(index for index, line in enumerate(lines) if 'Epoch(train)' in line)
+    assert first <= 8, lines[:first]
+    assert max(map(len, lines)) <= 250
+    training = [line for line in lines if 'Epoch(train)' in line]
+    assert all('loss: ' in line and 'eta: ' in line and 'lr: ' in line and 'd0.loss' not in line for line in training)
+    assert not any('UserWarning' in line or 'Average Precision' in line for line in lines)
+    written = next(trained.work_dir.glob('*/*.log')).read_text()
+    assert 'System environment:' in written and 'Config:\n' in written
+    assert written.count('d0.loss_cls: ') == written.count('Epoch(train)') == len(training)
+
+
+def test_verbose_console_is_that_of_mmengine(run_tool, config, tiny_options, trained, tmp_path):
+    arguments = ('--work-dir', tmp_path, '--resume', trained.checkpoint, '--verbose')
+    result = run_tool('tools/train.py', config, *arguments, *tiny_options)
+    assert 'System environment:' in result.output and 'Config:\n' in result.output

@@ -22,7 +22,8 @@ from mmengine.config import DictAction
 from lite_detr_mmdet.datasets.inspection import inspect_config, read_splits
 from lite_detr_mmdet.datasets.inspection.fixes import fix_splits
 from lite_detr_mmdet.datasets.inspection.sheet import draw_sheet
-from lite_detr_mmdet.utils import existing_config
+from lite_detr_mmdet.utils import existing_config, silence_upstream_warnings
+from lite_detr_mmdet.utils.overrides import apply_overrides
 from lite_detr_mmdet.zoo import get_config
 
 
@@ -39,9 +40,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    silence_upstream_warnings()
     cfg = get_config(args.config)
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        try:
+            apply_overrides(cfg, args.cfg_options)
+        except ValueError as error:
+            sys.exit(f'check_dataset.py: --cfg-options: {error}')
     report = inspect_config(cfg, read_images=not args.annotations_only)
     print(report.format(args.shown))
     splits = [split for split in read_splits(cfg).splits if split.content]

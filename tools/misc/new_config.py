@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 
@@ -21,7 +21,7 @@ from mmengine.config import Config
 from lite_detr_mmdet.datasets.formats import FormatError
 from lite_detr_mmdet.datasets.formats.folder import CocoFolder, open_folder
 from lite_detr_mmdet.datasets.inspection.config import read_splits
-from lite_detr_mmdet.utils import existing_config
+from lite_detr_mmdet.utils import existing_checkpoint, existing_config, silence_upstream_warnings
 from lite_detr_mmdet.zoo import config_folder, find_model, get_config
 
 
@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--base', required=True, type=existing_config, help='config to inherit, by name or file')
     parser.add_argument('--out', required=True, type=Path, help='config file to write')
     parser.add_argument('--val-share', type=float, default=0.2, help='validation images where none are set aside')
+    parser.add_argument(
+        '--weights', type=existing_checkpoint, help='checkpoint to start from (default: the released one of the base)'
+    )
     parser.add_argument('--force', action='store_true', help='overwrite OUT')
     args = parser.parse_args()
     if args.out.suffix != '.py':
@@ -75,7 +78,7 @@ def format_model(cfg: Config, folder: CocoFolder) -> str:
     return f'model = dict({text})'
 
 
-def format_config(base: Path, folder: CocoFolder) -> str:
+def format_config(base: Path, folder: CocoFolder, weights: Optional[str] = None) -> str:
     """The config as text."""
     cfg = get_config(base)
     delete = '_delete_=True, ' if (cfg.train_dataloader.dataset.get('metainfo') or {}) else ''
@@ -96,16 +99,21 @@ def format_config(base: Path, folder: CocoFolder) -> str:
     for name in ('val', 'test'):
         lines.append(f'{name}_evaluator = dict(ann_file=data_root + {literal(splits[name].ann_file)})')
     model = find_model(base)
-    if model is not None and model.weights:
-        lines.append(f'load_from = {model.weights!r}  # the class layers, which do not fit, start anew')
+    if weights is None and model is not None:
+        weights = model.weights
+    elif weights is not None and '://' not in weights:
+        weights = str(Path(weights).resolve())
+    if weights:
+        lines.append(f'load_from = {literal(weights)}  # the class layers, which do not fit, start anew')
     return '\n'.join(lines) + '\n'
 
 
 def main() -> None:
     args = parse_args()
+    silence_upstream_warnings()
     try:
         folder = open_folder(args.data_root, args.val_share)
-        text = format_config(Path(args.base), folder)
+        text = format_config(Path(args.base), folder, args.weights)
     except FormatError as error:
         sys.exit(f'new_config.py: {error}')
     args.out.parent.mkdir(parents=True, exist_ok=True)
