@@ -107,11 +107,11 @@ def test_console_is_short_and_the_file_has_everything(trained):
     assert first <= 8, lines[:first]
     assert max(map(len, lines)) <= 250
     training = [line for line in lines if 'Epoch(train)' in line]
-    assert all('loss: ' in line and 'eta: ' in line and 'lr: ' in line and 'd0.loss' not in line for line in training)
+    assert all('loss: ' in line and 'eta: ' in line and 'lr: ' in line and 'enc_loss' not in line for line in training)
     assert not any('UserWarning' in line or 'Average Precision' in line for line in lines)
     written = next(trained.work_dir.glob('*/*.log')).read_text()
     assert 'System environment:' in written and 'Config:\n' in written
-    assert written.count('d0.loss_cls: ') == written.count('Epoch(train)') == len(training)
+    assert written.count('enc_loss_cls: ') == written.count('Epoch(train)') == len(training)
 
 
 def test_verbose_console_is_that_of_mmengine(run_tool, config, tiny_options, trained, tmp_path):
