@@ -20,15 +20,14 @@ from environment import describe_environment
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lite_detr_mmdet import accelerate
-from lite_detr_mmdet.adapters import SahiModel
+from lite_detr_mmdet import accelerate, adapters
 from lite_detr_mmdet.adapters.optional import require
 
 METRICS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 LOWEST_SCORE = 0.01
 
 
-def detect(model: SahiModel, path: str, tile: int, overlap: float) -> list:
+def detect(model: 'adapters.SahiModel', path: str, tile: int, overlap: float) -> list:
     """sahi's predictions on an image; ``tile=0`` does not cut it."""
     predict = require('sahi.predict', 'sahi')
     if not tile:
@@ -68,7 +67,7 @@ def main() -> None:
     args = parse_args()
     coco = COCO(str(args.annotations))
     ids = sorted(coco.getImgIds())[: args.limit]
-    model = SahiModel(args.model, args.weights, score_thr=LOWEST_SCORE)
+    model = adapters.SahiModel(args.model, args.weights, score_thr=LOWEST_SCORE)
     if model.device.type == 'cpu':
         accelerate(model.model.model, verbose=False)
     names = {category['name']: category['id'] for category in coco.loadCats(coco.getCatIds())}

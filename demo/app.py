@@ -9,6 +9,7 @@ The page is served on this machine only, unless --host says otherwise, and fetch
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 
@@ -18,12 +19,10 @@ import numpy as np
 from lite_detr_mmdet import Detector, accelerate
 from lite_detr_mmdet.adapters.optional import require
 
-os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
-gradio = require('gradio')
 
-
-def make_page(detector: Detector, examples: list) -> 'gradio.Blocks':
-    """The page of a detector."""
+def make_page(detector: Detector, examples: list) -> Any:
+    """The page of a detector, gradio.Blocks."""
+    gradio = require('gradio')
     names = detector.model.dataset_meta['classes']
 
     def detect(image: np.ndarray, threshold: float) -> tuple:
@@ -71,6 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+    gradio = require('gradio')
     detector = Detector(args.model, args.weights, args.device, show_progress=False)
     if next(detector.model.parameters()).device.type == 'cpu':
         accelerate(detector.model, verbose=False)
