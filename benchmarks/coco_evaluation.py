@@ -20,6 +20,7 @@ import numpy as np
 from environment import describe_environment
 from mmdet.registry import METRICS
 from mmengine.registry import init_default_scope
+from records import Record
 
 NUM_CLASSES = 10
 
@@ -81,17 +82,17 @@ def main() -> None:
                 numbers[name] = metric.compute_metrics(results)
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
     median = {name: round(float(np.median(times)), 3) for name, times in seconds.items()}
-    record = dict(
-        environment=describe_environment('cpu').__dict__,
-        scene=dict(images=args.images, objects=args.objects, detections=args.detections),
+    results = dict(
         median_s=median,
         ratio=round(median['CocoMetric'] / median['FasterCocoMetric'], 2),
         equal=numbers['CocoMetric'] == numbers['FasterCocoMetric'],
         mAP=numbers['CocoMetric']['bbox_mAP'],
     )
-    print(json.dumps({key: value for key, value in record.items() if key != 'environment'}))
+    print(json.dumps(results))
     if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + '\n')
+        scene = dict(images=args.images, objects=args.objects, detections=args.detections)
+        environment = describe_environment('cpu', 'faster-coco-eval', 'pycocotools')
+        Record('coco_evaluation', environment, results, repeat=args.repeat, settings=scene).write(args.out)
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ import numpy as np
 from environment import describe_environment
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from records import Record
 
 from lite_detr_mmdet import accelerate, adapters
 from lite_detr_mmdet.adapters.optional import require
@@ -92,13 +93,9 @@ def main() -> None:
     for row in rows:
         print(json.dumps(row))
     if args.out:
-        record = dict(
-            environment=describe_environment('cpu').__dict__,
-            weights=Path(args.weights).name,
-            overlap=args.overlap,
-            rows=rows,
-        )
-        args.out.write_text(json.dumps(record, indent=1) + '\n')
+        settings = dict(weights=Path(args.weights).name, tile=args.tile, overlap=args.overlap, images=len(ids))
+        environment = describe_environment(model.device.type, 'sahi', 'pycocotools')
+        Record('sliced_inference', environment, rows, batch_size=1, dtype='float32', settings=settings).write(args.out)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ def test_sliced_inference(run_tool, shapes, checkpoint, tmp_path):  # noqa: F811
     out = tmp_path / 'record.json'
     files = (shapes / 'annotations' / 'val.json', shapes / 'val', checkpoint)
     run_tool('benchmarks/sliced_inference.py', *files, '--tile', '48', '--limit', '2', '--out', out)
-    whole, tiles = json.loads(out.read_text())['rows']
+    whole, tiles = json.loads(out.read_text())['results']
     assert whole['name'] == 'whole images' and tiles['name'] == 'tiles of 48'
     assert whole['images'] == 2 and tiles['median_s'] > whole['median_s'] and 'AP small' in tiles
 
@@ -23,7 +23,7 @@ def test_coco_evaluation(run_tool, tmp_path):  # noqa: F811
     pytest.importorskip('faster_coco_eval', reason='faster-coco-eval is not installed: pip install faster-coco-eval')
     out = tmp_path / 'record.json'
     run_tool('benchmarks/coco_evaluation.py', '--images', '10', '--repeat', '1', '--out', out)
-    record = json.loads(out.read_text())
+    record = json.loads(out.read_text())['results']
     assert (
         record['equal'] and 0 < record['mAP'] < 1 and record['median_s'].keys() == {'CocoMetric', 'FasterCocoMetric'}
     )
