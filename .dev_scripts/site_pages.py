@@ -116,7 +116,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             file = File.generated(config, address(path), content=content)
             file.inclusion = file.inclusion.__class__.NOT_IN_NAV
             files.append(file)
+    add_new_pages(config, files)
     return files
+
+
+def add_new_pages(config: MkDocsConfig, files: Files) -> None:
+    """Pages of docs/ that mkdocs.yml does not name stand last in the menu, so that none is lost."""
+    named = set(re.findall(r"'([^']+\.md)'", str(config.nav)))
+    new = [file.src_uri for file in files.documentation_pages() if file.src_uri not in named]
+    new = sorted(uri for uri in new if not uri.startswith(f'{FOLDER}/'))
+    if new:
+        config.nav.append({'More': new})
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -106,7 +106,7 @@ def test_command(page, words, monkeypatch):
         'python tools/train.py configs/lite_dino/README.md --no-such-option',
         'python tools/test.py configs/lite_dino/README.md',
         'tools/dist_train.sh configs/lite_dino/README.md 8 --no-such-option',
-        'python demo/image_demo.py data/image.jpg configs/lite_dino/README.md',
+        'python demo/image_demo.py --weights checkpoint.pth',
     ],
 )
 def test_wrong_commands_are_noticed(line, monkeypatch):

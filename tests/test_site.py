@@ -1,9 +1,13 @@
 """The documentation site: it builds without a warning, fetches nothing, and its pictures are up to date."""
 
+import functools
+import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,8 +53,55 @@ def test_links_to_files_lead_to_pages_of_the_site(site):
     assert 'href="../' not in (site / 'model_zoo.html').read_text()
 
 
-def test_tables_can_be_sorted(site):
-    assert 'assets/sort_tables.js' in (site / 'model_zoo.html').read_text()
+@pytest.fixture(scope='module')
+def browser():
+    """A headless Chromium."""
+    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    executable = shutil.which('chromium') or shutil.which('google-chrome')
+    if executable is None:
+        pytest.skip('needs Chromium')
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=executable, args=['--no-sandbox'])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def served(site):
+    """Address of the site, served on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+def test_tables_are_sorted_by_a_click(site, browser):
+    page = browser.new_page()
+    page.goto(f'file://{site}/model_zoo.html')
+    table = page.locator('table', has=page.get_by_role('columnheader', name='GMACs'))
+
+    def column(index: int) -> list:
+        return table.locator(f'tbody tr td:nth-child({index})').all_inner_texts()
+
+    assert 'assets/sort_tables.js' in page.content()
+    for heading, index, sign in (('GMACs', 7, 1), ('GMACs', 7, -1), ('AP (paper)', 4, 1)):
+        table.get_by_role('columnheader', name=heading).click()
+        values = column(index)
+        measured = [value for value in values if value != '-']
+        assert len(measured) > 20 and values[: len(measured)] == measured  # what was not measured is last
+        assert [float(value) for value in measured] == sorted(map(float, measured), reverse=sign < 0)
+
+
+def test_search_finds_a_page_and_nothing_is_asked_elsewhere(served, browser):
+    page = browser.new_page()
+    asked = []
+    page.on('request', lambda request: asked.append(request.url))
+    page.goto(f'{served}/index.html')
+    page.keyboard.press('/')
+    page.locator('input[name=query]').press_sequentially('sliced inference')
+    page.locator('.md-search-result__item', has_text='Sliced inference').first.wait_for()
+    assert asked and all(url.startswith((served, 'data:', 'blob:')) for url in asked)
 
 
 def test_pictures_are_up_to_date():
