@@ -129,6 +129,11 @@ def add_new_pages(config: MkDocsConfig, files: Files) -> None:
         config.nav.append({'More': new})
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Drop the roles of docstrings (`:func:`), which are Sphinx's."""
+    return re.sub(r':(?:func|class|meth|mod):(?=<code)', '', html)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to pages of the site."""
     path = origin(page.file.src_uri)
