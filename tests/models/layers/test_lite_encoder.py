@@ -331,3 +331,29 @@ def test_low_levels_that_are_kept_are_as_they_came():
     assert torch.equal(memory[:, :16], query[:, :16]) and torch.equal(
         memory[:, 16:], dropping(query.clone(), **inputs)
     )
+
+
+def test_activations_work_in_place_in_evaluation_only():
+    encoder = build(num_layers=2, num_blocks=1)
+    activations = [module for module in encoder.modules() if isinstance(module, nn.ReLU)]
+    assert len(activations) == 3
+    assert not any(activation.inplace for activation in activations)
+    assert all(activation.inplace for activation in encoder.eval().modules() if isinstance(activation, nn.ReLU))
+    args = inputs()
+
+    def gradients() -> list:
+        encoder.zero_grad()
+        encoder(**args).square().sum().backward()
+        return [parameter.grad.clone() for parameter in encoder.parameters()]
+
+    in_place = gradients()  # evaluation
+    encoder.train()
+    assert not any(activation.inplace for activation in activations)
+    assert all(map(torch.equal, gradients(), in_place))
+
+
+def test_activation_of_the_config_stays_out_of_place():
+    cfg = layer_cfg(3)
+    cfg['ffn_cfg']['act_cfg'] = dict(type='ReLU', inplace=False)
+    encoder = MODELS.build(dict(type='LiteEncoder', layer_cfg=cfg, num_layers=2, num_blocks=1)).eval()
+    assert not any(module.inplace for module in encoder.modules() if isinstance(module, nn.ReLU))
