@@ -40,7 +40,8 @@ def rt_detr_calls(inputs: Tensor, autocast: Callable, accelerated: bool = False)
         autocast (Callable): Makes a context for each call.
         accelerated (bool): Give two further forms: compiled by inductor with frozen weights, and with batch norms
             folded and :func:`lite_detr_mmdet.accelerate`'s packed layers, both from images that are channels last.
-            Defaults to False.
+            A form whose outputs are not those of the first has that in its name: inductor, when limited to AVX2,
+            gave NaN. Defaults to False.
 
     Returns:
         dict[str, Callable]: By name.
@@ -68,6 +69,8 @@ def rt_detr_calls(inputs: Tensor, autocast: Callable, accelerated: bool = False)
         fold_batch_norms(packed)
         calls[f'{NAME}, folded and packed'] = call(accelerate(packed, verbose=False), last)
         # Sorted: of tokens with nearly equal scores, each form chooses others first.
-        expected, *others = (run().flatten().sort().values for run in calls.values())
-        assert all((output - expected).abs().max() < 1e-2 for output in others), 'the treatment changed RT-DETR'
+        outputs = {name: run().flatten().sort().values for name, run in calls.items()}
+        for name, output in outputs.items():
+            if not (output - outputs[NAME]).abs().max() < 1e-2:  # NaN is wrong too
+                calls[f'{name}, WRONG OUTPUT'] = calls.pop(name)
     return calls

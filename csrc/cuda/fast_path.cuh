@@ -213,7 +213,7 @@ __device__ __forceinline__ void gather(const uint4* channels, const Chunk& chunk
     memcpy(corner, &raw, sizeof(raw));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      sum[i] = c == 0 ? __hmul2(weights[c], corner[i]) : __hfma2(weights[c], corner[i], sum[i]);
+      sum[i] = c == 0 ? multiply(weights[c], corner[i]) : multiply_add(weights[c], corner[i], sum[i]);
     }
   }
 #pragma unroll

@@ -89,6 +89,23 @@ __device__ __forceinline__ float2 to_floats(__nv_bfloat162 x) {
   memcpy(&raw, &x, sizeof(raw));
   return make_float2(__uint_as_float(raw << 16), __uint_as_float(raw & 0xffff0000u));
 }
+__device__ __forceinline__ __half2 multiply(__half2 a, __half2 b) { return __hmul2(a, b); }
+__device__ __forceinline__ __half2 multiply_add(__half2 a, __half2 b, __half2 c) { return __hfma2(a, b, c); }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800  // no arithmetic in bfloat16: in float, then rounded
+__device__ __forceinline__ __nv_bfloat162 multiply(__nv_bfloat162 a, __nv_bfloat162 b) {
+  const float2 x = to_floats(a), y = to_floats(b);
+  return __floats2bfloat162_rn(x.x * y.x, x.y * y.y);
+}
+__device__ __forceinline__ __nv_bfloat162 multiply_add(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
+  const float2 x = to_floats(a), y = to_floats(b), z = to_floats(c);
+  return __floats2bfloat162_rn(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
+}
+#else
+__device__ __forceinline__ __nv_bfloat162 multiply(__nv_bfloat162 a, __nv_bfloat162 b) { return __hmul2(a, b); }
+__device__ __forceinline__ __nv_bfloat162 multiply_add(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
+  return __hfma2(a, b, c);
+}
+#endif
 
 // Elements in one 16-byte load.
 template <typename T>
