@@ -95,6 +95,31 @@ def measure_peaks(calls: Dict[str, Callable], device: str) -> Dict[str, Optional
     return peaks
 
 
+def measure_calls(calls: Dict[str, Callable], repeat: int, device: str) -> List[dict]:
+    """Time and peak memory of calls, interleaved; rows without those that do not fit into memory."""
+    peaks = measure_peaks(calls, device)
+    return [
+        dict(
+            config=name,
+            median_s=statistics.median(seconds),
+            min_s=min(seconds),
+            peak_bytes=peaks[name],
+            seconds=seconds,
+        )
+        for name, seconds in time_interleaved(calls, repeat, device).items()
+    ]
+
+
+def set_up(args: argparse.Namespace) -> None:
+    """Restart with the settings of the allocator and the instruction sets asked for, and register all modules."""
+    if args.keep_pages:
+        keep_pages()
+    if args.avx2:
+        limit_to_avx2()
+    register_all_modules()
+    MMLogger.get_instance('mmengine').setLevel('ERROR')  # not a line for each weight that is initialised
+
+
 def measure_errors(models: Dict[str, nn.Module], batch: dict) -> Dict[str, Dict[str, float]]:
     """How far accelerated detectors are from the same ones as they are."""
     for model in models.values():  # box branches start at zero: no error would show
@@ -184,14 +209,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.keep_pages:
-        keep_pages()
-    if args.avx2:
-        limit_to_avx2()
+    set_up(args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    register_all_modules()
-    MMLogger.get_instance('mmengine').setLevel('ERROR')  # not a line for each weight that is initialised
     device_type = args.device.partition(':')[0]
     if args.dtype == 'bfloat16' and device_type == 'cuda':
         run_mmcv_in_float32()
@@ -204,23 +224,11 @@ def main() -> None:
         calls = {name: CALLS[part](model, batch, autocast) for name, model in models.items()}
         if part == 'detector' and args.rt_detr:
             calls.update(rt_detr_calls(batch['inputs'], autocast, bool(args.accelerate)))
-        peaks = measure_peaks(calls, args.device)
-        seconds = time_interleaved(calls, args.repeat, args.device)
-        # Of the first config, none if its memory does not suffice.
-        baseline = statistics.median(next(iter(seconds.values()))) if next(iter(peaks)) in calls else None
-        for name, values in seconds.items():
-            median = statistics.median(values)
-            rows.append(
-                dict(
-                    config=name,
-                    part=part,
-                    median_s=median,
-                    min_s=min(values),
-                    speedup=baseline and baseline / median,
-                    peak_bytes=peaks[name],
-                    seconds=values,
-                )
-            )
+        first = next(iter(calls))
+        measured = measure_calls(calls, args.repeat, args.device)
+        # None if the memory does not suffice for the first config.
+        baseline = next((row['median_s'] for row in measured if row['config'] == first), None)
+        rows += [dict(row, part=part, speedup=baseline and baseline / row['median_s']) for row in measured]
     if 'detector' in args.parts and not args.only_accelerated:
         errors = measure_errors(models, batch)
         for row in rows:

@@ -1,9 +1,9 @@
 // The one place that chooses a kernel: by dtype, head_dim, attention and what fits, for both passes.
 //
-// | kernel  | dtype                       | head_dim                             | else |
+// | kernel  | dtype                       | head_dim                             | else                               |
 // |---------|-----------------------------|--------------------------------------|------------------------------------|
-// | fast    | float32, float16, bfloat16  | 16, 32, 64; 32 with a separate key   | fast_path_fits, shared memory fits
-// | | generic | any                         | any                                  | |
+// | fast    | float32, float16, bfloat16  | 16, 32, 64; 32 with a separate key   | fast_path_fits, shared memory fits |
+// | generic | any                         | any                                  |                                    |
 #pragma once
 
 #include "backward_fast.cuh"
@@ -69,27 +69,25 @@ FastLaunch plan_backward(const DeformAttnInputs& inputs) {
   return plan;
 }
 
+// A pass: its plan for the fast kernel, and how to launch either kernel.
 struct Forward {
   const DeformAttnForward& arguments;
   cudaStream_t stream;
 
   template <typename T, int kHeadDim, Attention kAttention>
-  bool fast(cudaError_t& error) const {
-    const FastLaunch plan = plan_forward<T, kHeadDim, kAttention>(arguments.inputs);
-    if (plan.threads == 0) return false;
+  FastLaunch plan() const {
+    return plan_forward<T, kHeadDim, kAttention>(arguments.inputs);
+  }
+
+  template <typename T, int kHeadDim, Attention kAttention>
+  void launch_fast(const FastLaunch& plan) const {
     LITE_DETR_LAUNCH((forward_fast_kernel<T, kHeadDim, kAttention>), plan.blocks, plan.threads, plan.shared_bytes,
                      stream, arguments, plan.tile_queries);
-    error = cudaGetLastError();
-    return true;
   }
 
   template <typename T>
-  cudaError_t generic() const {
-    const int64_t blocks = count_generic_blocks(arguments.inputs);
-    const int64_t shared_bytes = level_table_bytes(arguments.inputs.num_levels);
-    if (blocks > kMaxBlocks) return cudaErrorInvalidConfiguration;
+  void launch_generic(int64_t blocks, int64_t shared_bytes) const {
     LITE_DETR_LAUNCH((forward_generic_kernel<T>), blocks, kGenericThreads, shared_bytes, stream, arguments);
-    return cudaGetLastError();
   }
 };
 
@@ -98,50 +96,77 @@ struct Backward {
   cudaStream_t stream;
 
   template <typename T, int kHeadDim, Attention kAttention>
-  bool fast(cudaError_t& error) const {
-    const FastLaunch plan = plan_backward<T, kHeadDim, kAttention>(arguments.inputs);
-    if (plan.threads == 0) return false;
+  FastLaunch plan() const {
+    return plan_backward<T, kHeadDim, kAttention>(arguments.inputs);
+  }
+
+  template <typename T, int kHeadDim, Attention kAttention>
+  void launch_fast(const FastLaunch& plan) const {
     LITE_DETR_LAUNCH((backward_fast_kernel<T, kHeadDim, kAttention>), plan.blocks, plan.threads, plan.shared_bytes,
                      stream, arguments, plan.tile_queries);
-    error = cudaGetLastError();
-    return true;
   }
 
   template <typename T>
-  cudaError_t generic() const {
-    const int64_t blocks = count_generic_blocks(arguments.inputs);
-    const int64_t shared_bytes = level_table_bytes(arguments.inputs.num_levels);
-    if (blocks > kMaxBlocks) return cudaErrorInvalidConfiguration;
+  void launch_generic(int64_t blocks, int64_t shared_bytes) const {
     LITE_DETR_LAUNCH((backward_generic_kernel<T>), blocks, kGenericThreads, shared_bytes, stream, arguments);
-    return cudaGetLastError();
   }
 };
 
-template <typename T, typename Pass, int kHeadDim>
-bool launch_fast(const DeformAttnInputs& inputs, const Pass& pass, cudaError_t& error) {
-  switch (inputs.attention) {
+// Whether the fast kernel takes these inputs and was launched.
+template <typename T, int kHeadDim, Attention kAttention, typename Pass>
+bool try_fast(const Pass& pass) {
+  const FastLaunch plan = pass.template plan<T, kHeadDim, kAttention>();
+  if (plan.threads == 0) return false;
+  pass.template launch_fast<T, kHeadDim, kAttention>(plan);
+  return true;
+}
+
+template <typename T, int kHeadDim, typename Pass>
+bool try_fast(const Pass& pass) {
+  switch (pass.arguments.inputs.attention) {
     case Attention::kSharedKey:
-      return pass.template fast<T, kHeadDim, Attention::kSharedKey>(error);
+      return try_fast<T, kHeadDim, Attention::kSharedKey>(pass);
     case Attention::kGivenWeights:
-      return pass.template fast<T, kHeadDim, Attention::kGivenWeights>(error);
+      return try_fast<T, kHeadDim, Attention::kGivenWeights>(pass);
     case Attention::kSeparateKey:
       // No released model has one: compiled for the head_dim that they all have.
-      if constexpr (kHeadDim == 32) return pass.template fast<T, kHeadDim, Attention::kSeparateKey>(error);
+      if constexpr (kHeadDim == 32) return try_fast<T, kHeadDim, Attention::kSeparateKey>(pass);
       return false;
   }
   return false;
 }
 
 template <typename T, typename Pass>
-cudaError_t launch_kernel(const DeformAttnInputs& inputs, const Pass& pass) {
-  cudaError_t error = cudaSuccess;
+cudaError_t launch_kernel(const Pass& pass) {
+  const DeformAttnInputs& inputs = pass.arguments.inputs;
   bool launched = false;
   if constexpr (sizeof(T) < 8) {  // double is for checking gradients
-    if (inputs.head_dim == 16) launched = launch_fast<T, Pass, 16>(inputs, pass, error);
-    if (inputs.head_dim == 32) launched = launch_fast<T, Pass, 32>(inputs, pass, error);
-    if (inputs.head_dim == 64) launched = launch_fast<T, Pass, 64>(inputs, pass, error);
+    if (inputs.head_dim == 16) launched = try_fast<T, 16>(pass);
+    if (inputs.head_dim == 32) launched = try_fast<T, 32>(pass);
+    if (inputs.head_dim == 64) launched = try_fast<T, 64>(pass);
   }
-  return launched ? error : pass.template generic<T>();
+  if (!launched) {
+    const int64_t blocks = count_generic_blocks(inputs);
+    if (blocks > kMaxBlocks) return cudaErrorInvalidConfiguration;
+    pass.template launch_generic<T>(blocks, level_table_bytes(inputs.num_levels));
+  }
+  return cudaGetLastError();
+}
+
+// Calls `launch` with a number of the dtype.
+template <typename Launch>
+cudaError_t with_dtype(DataType dtype, const Launch& launch) {
+  switch (dtype) {
+    case DataType::kFloat64:
+      return launch(double{});
+    case DataType::kFloat32:
+      return launch(float{});
+    case DataType::kFloat16:
+      return launch(__half{});
+    case DataType::kBFloat16:
+      return launch(__nv_bfloat16{});
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace cuda

@@ -10,7 +10,7 @@ template <typename T>
 cudaError_t launch(const DeformAttnBackward& arguments, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   if (arguments.deterministic) error = launch_largest_norms(arguments, stream);
-  if (error == cudaSuccess) error = launch_kernel<T>(arguments.inputs, Backward{arguments, stream});
+  if (error == cudaSuccess) error = launch_kernel<T>(Backward{arguments, stream});
   if (error == cudaSuccess && arguments.grad_reference_points != nullptr) {
     error = launch_sum_heads<Accumulator<T>>(arguments, stream);
   }
@@ -27,15 +27,5 @@ extern "C" cudaError_t lite_detr_deform_attn_backward(const lite_detr::cuda::Def
   using namespace lite_detr::cuda;
   const DeformAttnInputs& inputs = arguments->inputs;
   if (inputs.batch_size == 0 || inputs.num_queries == 0) return cudaSuccess;
-  switch (inputs.dtype) {
-    case DataType::kFloat64:
-      return launch<double>(*arguments, stream);
-    case DataType::kFloat32:
-      return launch<float>(*arguments, stream);
-    case DataType::kFloat16:
-      return launch<__half>(*arguments, stream);
-    case DataType::kBFloat16:
-      return launch<__nv_bfloat16>(*arguments, stream);
-  }
-  return cudaErrorInvalidValue;
+  return with_dtype(inputs.dtype, [&](auto zero) { return launch<decltype(zero)>(*arguments, stream); });
 }

@@ -10,9 +10,9 @@ template <typename T, int kHeadDim, Attention kAttention>
 struct ForwardShape : FastShape<T, kHeadDim> {
   static constexpr int kThreads = 128;
   static constexpr int kGroups = kThreads / FastShape<T, kHeadDim>::kLanes;
-  // Blocks that the 64 Ki registers of a multiprocessor should hold: 96 or 128 a thread, and one less before sm_90,
-  // where the same code takes some more.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  // Blocks that the 64 Ki registers of a multiprocessor should hold: 96 or 128 a thread on sm_90, fewer blocks on the
+  // other architectures, where the same code takes some more registers and would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
   static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 2 : 4;
 #else
   static constexpr int kMinBlocks = kAttention == Attention::kSeparateKey ? 4 : 5;
