@@ -377,7 +377,8 @@ __global__ void __launch_bounds__(kMaxBackwardThreads, BackwardShape<T, kHeadDim
   const int total = sort_corners(codes, tile_queries, num_samples, reinterpret_cast<int*>(memory + layout.counts),
                                  reinterpret_cast<int*>(memory + layout.sums), list);
 
-  // Each group takes a part of the list. Its lanes prepare one corner each, then all go through these.
+  // Each group takes a part of the list that begins with a token, so that no token is added by two groups. Its lanes
+  // prepare one corner each, then all go through these.
   uint4* prepared = reinterpret_cast<uint4*>(memory + layout.prepared) + group * kLanes;
   const Scatter<float> scatter_value =
       make_scatter<float>(arguments, arguments.grad_value_sum, tables.batch, tables.head);
@@ -387,7 +388,23 @@ __global__ void __launch_bounds__(kMaxBackwardThreads, BackwardShape<T, kHeadDim
   const T* grad_rows = static_cast<const T*>(arguments.grad_output) + first_row;
   const T* query_rows = kGiven ? nullptr : static_cast<const T*>(inputs.query) + first_row;
   const int part = static_cast<int>(divide_up(total, num_groups));
-  const int begin = group * part, end = min(begin + part, total);
+  const auto token_at = [&](int i) {
+    const SortedCorner corner(list[i]);
+    return tokens[corner.slot * num_samples + corner.sample] + (corner.corner & 1) +
+           ((corner.corner & 2) != 0 ? tables.samples[corner.sample].width : 0);
+  };
+  const auto next_token_from = [&](int i) {
+    if (i == 0 || i >= total) return min(i, total);
+    const int before = token_at(i - 1);
+    while (i < total && token_at(i) == before) ++i;
+    return i;
+  };
+  const int begin = next_token_from(group * part), end = next_token_from((group + 1) * part);
+  int longest = end - begin;  // of the groups of a warp, which take the same steps
+#pragma unroll
+  for (int offset = kLanes; offset < 32; offset *= 2) {
+    longest = max(longest, __shfl_xor_sync(kAllLanes, longest, offset));
+  }
   int token = -1;
   float to_value[kVector], to_key[kVector];
 #pragma unroll
@@ -401,7 +418,7 @@ __global__ void __launch_bounds__(kMaxBackwardThreads, BackwardShape<T, kHeadDim
     for (int i = 0; i < kVector; ++i) to_value[i] = to_key[i] = 0.0f;
   };
 #pragma unroll 1
-  for (int step = 0; step < part; step += kLanes) {
+  for (int step = 0; step < longest; step += kLanes) {
     if (begin + step + lane < end) {
       const SortedCorner corner(list[begin + step + lane]);
       const int index = corner.slot * num_samples + corner.sample;
@@ -409,10 +426,10 @@ __global__ void __launch_bounds__(kMaxBackwardThreads, BackwardShape<T, kHeadDim
       const bool right = (corner.corner & 1) != 0, bottom = (corner.corner & 2) != 0;
       const float weight = (right ? record.fraction_x : 1.0f - record.fraction_x) *
                            (bottom ? record.fraction_y : 1.0f - record.fraction_y);
-      const int corner_token = tokens[index] + (right ? 1 : 0) + (bottom ? tables.samples[corner.sample].width : 0);
       prepared[lane] =
-          make_uint4(static_cast<unsigned int>(corner_token), static_cast<unsigned int>(tables.queries[corner.slot]),
-                     __float_as_uint(weight * record.weight), __float_as_uint(weight * record.logit_grad));
+          make_uint4(static_cast<unsigned int>(token_at(begin + step + lane)),
+                     static_cast<unsigned int>(tables.queries[corner.slot]), __float_as_uint(weight * record.weight),
+                     __float_as_uint(weight * record.logit_grad));
     }
     __syncwarp();
     const int count = min(kLanes, end - begin - step);

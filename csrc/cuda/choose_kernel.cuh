@@ -1,9 +1,9 @@
 // The one place that chooses a kernel: by dtype, head_dim, attention and what fits, for both passes.
 //
-// | kernel  | dtype                       | head_dim                             | else                               |
+// | kernel  | dtype                       | head_dim                             | else |
 // |---------|-----------------------------|--------------------------------------|------------------------------------|
-// | fast    | float32, float16, bfloat16  | 16, 32, 64; 32 with a separate key   | fast_path_fits, shared memory fits |
-// | generic | any                         | any                                  |                                    |
+// | fast    | float32, float16, bfloat16  | 16, 32, 64; 32 with a separate key   | fast_path_fits, shared memory fits
+// | | generic | any                         | any                                  | |
 #pragma once
 
 #include "backward_fast.cuh"
