@@ -57,8 +57,8 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
     def train(self, mode: bool = True) -> 'LiteEncoderLayer':
         """Switch to training or evaluation. Activations work in place only in evaluation.
 
-        In training they follow a linear layer whose output is a view. Autograd copies the whole gradient several times
-        for an operation in place on a view, which cost a sixth of the encoder's forward and backward on a CPU.
+        In training they follow a linear layer whose output is a view, and for an operation in place on a view autograd
+        copies the whole gradient several times.
         """
         super().train(mode)
         for activation in self._in_place_activations:
