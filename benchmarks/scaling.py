@@ -170,7 +170,7 @@ def draw(series: Dict[str, List[dict]], path: str) -> None:
     matplotlib.use('svg')
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5.5), layout='constrained')
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6.5), layout='constrained')
     for index, (name, points) in enumerate(series.items()):
         style = '--' if name in ('DINO', 'RT-DETR') else ':' if name.endswith('thread') else '-'
         for axis, key, unit in ((axes[0], 'median_s', 1), (axes[1], 'peak_bytes', 1e6)):
@@ -189,7 +189,7 @@ def draw(series: Dict[str, List[dict]], path: str) -> None:
     for axis, title in ((axes[0], 'seconds a call'), (axes[1], 'peak memory of a call, MB')):
         axis.set(xscale='log', yscale='log', xlabel='tokens of all images', title=f'{title} (slope)')
         axis.grid(True, which='both', alpha=0.25)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, ncols=3, loc='upper center', bbox_to_anchor=(0.5, -0.1))
     figure.savefig(path, metadata=dict(Date=None))
 
 
