@@ -124,8 +124,8 @@ def main() -> None:
     print(*folder.notes, sep='\n')
     print(f'wrote {args.out}: {len(folder.classes)} classes, {", ".join(folder.classes)}\n')
     print('next:')
-    print(f'  python tools/misc/check_dataset.py {args.out}')
-    print(f'  python tools/train.py {args.out} --auto-scale-lr')
+    print(f'  python -m lite_detr_mmdet check {args.out}')
+    print(f'  python -m lite_detr_mmdet train {args.out} --auto-scale-lr')
 
 
 if __name__ == '__main__':
