@@ -9,7 +9,7 @@ import functools
 import io
 import logging
 import re
-from typing import Any, Callable, TextIO, Tuple
+from typing import Any, Callable, List, TextIO, Tuple
 
 from mmengine.evaluator import Evaluator
 from mmengine.registry import LOG_PROCESSORS
@@ -134,9 +134,14 @@ class ShortRunner(Runner):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             checkpoint = super().load_checkpoint(filename, *args, **kwargs)
-        self.logger.info(
-            LogLine(printed.getvalue().strip(), f'weights of {filename}: {summarize_fit(printed.getvalue())}')
-        )
+        text = printed.getvalue().strip()
+        self.logger.info(LogLine(text, f'weights of {filename}: {summarize_fit(text)}'))
+        weights = checkpoint.get('state_dict', checkpoint)
+        fitting = len(weights) - count_unfit(text)
+        if 2 * fitting < len(weights):
+            self.logger.warning(
+                f'only {fitting} of the {len(weights)} weights of {filename} fit: it seems to be of another model'
+            )
         return checkpoint
 
     def build_evaluator(self, *args: Any, **kwargs: Any) -> Evaluator:
@@ -150,16 +155,28 @@ class ShortRunner(Runner):
         return loop
 
 
-def summarize_fit(text: str) -> str:
-    """In one line, what mmengine prints of weights that do not fit."""
+def _unfit(text: str) -> Tuple[List[str], List[str], List[str]]:
+    """Names of weights with another shape, missing and unused, in what mmengine prints."""
     other_shape = re.findall(r'^size mismatch for (\S+):', text, re.MULTILINE)
     missing = re.findall(r'^missing keys in source state_dict: (.*)', text, re.MULTILINE)
     unused = re.findall(r'^unexpected key in source state_dict: (.*)', text, re.MULTILINE)
-    found = (
-        (other_shape, 'have another shape and start anew'),
-        ([name for line in missing for name in line.split(', ')], 'are missing and start anew'),
-        ([name for line in unused for name in line.split(', ')], 'are not used'),
+    return (
+        other_shape,
+        [name for line in missing for name in line.split(', ')],
+        [name for line in unused for name in line.split(', ')],
     )
+
+
+def count_unfit(text: str) -> int:
+    """Number of the weights of a file that were not loaded, from what mmengine prints."""
+    other_shape, _, unused = _unfit(text)
+    return len(other_shape) + len(unused)
+
+
+def summarize_fit(text: str) -> str:
+    """In one line, what mmengine prints of weights that do not fit."""
+    told = ('have another shape and start anew', 'are missing and start anew', 'are not used')
+    found = zip(_unfit(text), told)
     parts = [f'{len(names)} {what}, e.g. {names[0]}' for names, what in found if names]
     return '; '.join(parts) or 'all fit'
 

@@ -5,7 +5,7 @@ import logging
 from types import SimpleNamespace
 
 from lite_detr_mmdet.engine import ProgressBarHook, shorten_console, summarize_fit
-from lite_detr_mmdet.engine.console import LogLine
+from lite_detr_mmdet.engine.console import LogLine, count_unfit
 
 
 def test_console_and_file(tmp_path):
@@ -30,6 +30,7 @@ def test_weights_that_do_not_fit():
         '2 have another shape and start anew, e.g. a.weight; 1 are missing and start anew, e.g. f; '
         '3 are not used, e.g. c'
     )
+    assert count_unfit(text) == 5 and count_unfit('') == 0
 
 
 def test_progress_bar(capsys):

@@ -107,3 +107,25 @@ def test_class_names_cannot_become_code(yolo, tmp_path):
     cfg = get_config(tmp_path / 'mine.py')
     assert not (tmp_path / 'ran').exists()
     assert list(cfg.train_dataloader.dataset.metainfo.classes) == names
+
+
+def test_commands_of_the_page(yolo, tmp_path):
+    """docs/own_data.md as printed, in a folder where the data is; the model is small and the training short."""
+    page = (ROOT / 'docs/own_data.md').read_text()
+    block = page.split('## In three commands')[1].split('```bash\n')[1].split('```')[0]
+    (tmp_path / 'data').mkdir()
+    yolo.rename(tmp_path / 'data/mine')
+    (tmp_path / 'tools').symlink_to(ROOT / 'tools')
+    commands = block.strip().splitlines()
+    assert len(commands) == 3
+    small = ['max_epochs=1', 'train_cfg.val_interval=1', 'model.num_queries=20', 'model.test_cfg.max_per_img=20']
+    small += ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0']
+    small += ['val_dataloader.persistent_workers=False', 'train_dataloader.batch_size=2']
+    small += ['model.backbone.base_channels=8', 'model.neck.in_channels=[16,32,64]']
+    for line in commands:
+        program, script, *words = line.replace('lite-dino-4scale_h3l1-2p1x3_r50', BASE).split()
+        assert program == 'python' and (tmp_path / script).is_file()
+        extra = ['--cfg-options', *small] if script.endswith('train.py') else []
+        result = run(tmp_path / script, *words, *extra, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr[-3000:]
+    assert (tmp_path / 'work_dirs/samples.png').is_file() and (tmp_path / 'work_dirs/mine/epoch_1.pth').is_file()
