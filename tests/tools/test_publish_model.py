@@ -20,7 +20,7 @@ def test_checkpoint_of_a_run(run_tool, trained, shapes, tmp_path):
     assert meta['training']['epochs'] == 2 and 'coco/bbox_mAP' in meta['training']['metrics']
     assert tuple(meta['dataset_meta']['classes']) == ('disc', 'rectangle', 'triangle')
     detector = lite_detr_mmdet.Detector(weights=path, device='cpu', show_progress=False)
-    result = detector(str(shapes / 'val' / '000000.png'))['predictions'][0]
+    result = detector(str(shapes / 'val' / '000000.png'), pred_score_thr=0)['predictions'][0]
     assert len(result['scores']) == 10 and set(result['labels']) <= {0, 1, 2}
 
 
