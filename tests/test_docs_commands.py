@@ -35,6 +35,7 @@ RUN_BY = {
     r'python tools/train.py work_dirs/': f'{OWN_DATA}::test_three_commands_from_yolo_to_a_trained_model',
     r'python tools/train.py': 'tests/tools/test_train.py::test_run_leaves_checkpoints_config_and_metrics',
     r'python tools/test.py': 'tests/tools/test_test.py::test_metrics_are_those_of_training',
+    r'python tools/dataset_converters/generate': 'tests/tools/test_generate_shapes.py::test_annotations_are_coco',
     r'python tools/dataset_converters/(voc|yolo)': 'tests/datasets/formats',
     r'python tools/model_converters/(official|mmdet)_to': 'tests/converters/test_files.py::test_tools',
     r'python tools/model_converters/publish': 'tests/tools/test_publish_model.py::test_checkpoint_of_a_run',
