@@ -13,6 +13,7 @@ PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md')), *sorted(ROOT.glob(
 # A comment on the line, or on a line of its own above the commands of a block, excuses them.
 NEEDS = "COCO|BCCD|HIT-UAV|a GPU|\\d+ GPUs|several machines|Slurm|nvcc|a camera|ONNX Runtime's headers"
 MARK = re.compile(rf'# (?:.*\b)?(?:needs (?:{NEEDS})|takes (?:minutes|hours))\b')
+COMFORTS = 'tests/tools/test_train_comforts.py'
 OWN_DATA, GET_FLOPS = 'tests/tools/test_own_data.py', 'tests/tools/test_get_flops.py'
 PACKAGING = 'tests/test_packaging.py'
 MODEL_ZOO = 'tests/dev_scripts/test_update_model_zoo.py'
@@ -42,6 +43,9 @@ RUN_BY = {
     r'python tools/analysis_tools/get_flops.py --compare': f'{GET_FLOPS}::test_comparison_with_the_paper',
     r'python tools/analysis_tools/get_flops.py .*--like': f'{GET_FLOPS}::test_like_the_authors',
     r'python tools/analysis_tools/get_flops.py': f'{GET_FLOPS}::test_paths_and_names_of_packages',
+    r'python tools/analysis_tools/plot_run.py': f'{COMFORTS}::test_plot',
+    r'(pip install )?tensorboard\b': f'{COMFORTS}::test_curves_for_tensorboard_where_it_is_installed',
+    r'python -m lite_detr_mmdet mmdet (browse_dataset|confusion_matrix)': 'tests/tools/test_test.py::test_tools_of_mmdet',
     r'python tools/deployment/export_onnx.py': 'tests/export/test_onnx.py::test_is_verified_and_tells_of_itself',
     r'python demo/image_demo.py': 'tests/tools/test_image_demo.py::test_folder',
     r'python demo/video_demo.py': 'tests/demo/test_video_demo.py::test_video_file',

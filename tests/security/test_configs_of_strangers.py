@@ -128,7 +128,8 @@ def test_nothing_outside_of_model_and_pipeline_counts(checkpoint, tmp_path):
     content['meta']['cfg'] = cfg.pretty_text
     torch.save(content, tmp_path / 'a.pth')
     detector = lite_detr_mmdet.Detector(weights=tmp_path / 'a.pth', device='cpu', show_progress=False)
-    assert len(detector(torch.zeros(48, 64, 3, dtype=torch.uint8).numpy())['predictions'][0]['scores']) == 10
+    image = torch.zeros(48, 64, 3, dtype=torch.uint8).numpy()
+    assert len(detector(image, pred_score_thr=0)['predictions'][0]['scores']) == 10
 
 
 @pytest.mark.parametrize('key', ['cfg', 'config'])
