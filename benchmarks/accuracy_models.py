@@ -17,7 +17,7 @@ from lite_detr_mmdet.zoo import get_config
 BASES = dict(
     shapes='dino-4scale_r18_1xb4-12e_shapes',
     bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_bccd',
-    hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_hit-uav',
+    hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-4e_hit-uav',
 )
 ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
@@ -73,8 +73,8 @@ RECIPES = dict(
     shapes=dict(
         epochs=20, parts=10, save_every=1, validate_every=0, batch_size=16, lr=4e-4, num_queries=150, size=256
     ),
-    bccd=dict(epochs=24, parts=1, save_every=2, validate_every=4, batch_size=4, lr=3e-4, num_queries=100),
-    hit_uav=dict(epochs=12, parts=1, save_every=1, validate_every=3, batch_size=4, lr=3e-4, num_queries=100),
+    bccd=dict(epochs=10, parts=1, save_every=1, validate_every=5, batch_size=2, lr=8e-4, num_queries=100),
+    hit_uav=dict(epochs=4, parts=1, save_every=1, validate_every=2, batch_size=2, lr=8e-4, num_queries=100),
 )
 
 
@@ -101,6 +101,9 @@ def make_config(
         loader.batch_size = recipe['batch_size']
     if dataset == 'shapes':
         adapt_shapes(cfg, data_root, recipe['size'])
+    else:  # real images: the backbone stays as ImageNet left it
+        frozen = dict(backbone=dict(frozen_stages=6), dn_cfg=dict(group_cfg=dict(num_dn_queries=100)))
+        cfg.merge_from_dict(dict(model=frozen))
     cfg.merge_from_dict(
         dict(
             model=dict(

@@ -10,3 +10,25 @@ val_dataloader = dict(dataset=dict(_delete_=True, type='CocoDataset', test_mode=
 test_dataloader = dict(dataset=dict(_delete_=True, type='CocoDataset', test_mode=True, **_base_.hit_uav_test))
 val_evaluator = dict(ann_file=_base_.hit_uav_root + _base_.hit_uav_val.ann_file)
 test_evaluator = dict(ann_file=_base_.hit_uav_root + _base_.hit_uav_test.ann_file)
+
+model = dict(
+    backbone=dict(frozen_stages=6),  # all of it, which takes a third off a step
+    dn_cfg=dict(group_cfg=dict(num_dn_queries=100)),
+)
+train_dataloader.update(batch_size=2)
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
+max_epochs = 4
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-6,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=2)
