@@ -17,7 +17,7 @@ from lite_detr_mmdet.zoo import get_config
 BASES = dict(
     shapes='dino-4scale_r18_1xb4-12e_shapes',
     bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_bccd',
-    hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-4e_hit-uav',
+    hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav',
 )
 ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
@@ -73,8 +73,8 @@ RECIPES = dict(
     shapes=dict(
         epochs=20, parts=10, save_every=1, validate_every=0, batch_size=16, lr=4e-4, num_queries=150, size=256
     ),
-    bccd=dict(epochs=10, parts=1, save_every=1, validate_every=5, batch_size=2, lr=8e-4, num_queries=100),
-    hit_uav=dict(epochs=4, parts=1, save_every=1, validate_every=2, batch_size=2, lr=8e-4, num_queries=100),
+    bccd=dict(epochs=8, parts=1, save_every=1, validate_every=0, batch_size=2, lr=4e-4, num_queries=100),
+    hit_uav=dict(epochs=3, parts=1, save_every=1, validate_every=0, batch_size=2, lr=4e-4, num_queries=100),
 )
 
 

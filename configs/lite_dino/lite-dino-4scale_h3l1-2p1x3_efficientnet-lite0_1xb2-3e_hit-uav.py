@@ -16,8 +16,8 @@ model = dict(
     dn_cfg=dict(group_cfg=dict(num_dn_queries=100)),
 )
 train_dataloader.update(batch_size=2)
-optim_wrapper = dict(optimizer=dict(lr=8e-4))
-max_epochs = 4
+optim_wrapper = dict(optimizer=dict(lr=4e-4))
+max_epochs = 3
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
