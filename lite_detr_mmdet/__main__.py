@@ -11,6 +11,7 @@ COMMANDS = {
     'test': ('tools/test.py', 'evaluate a checkpoint'),
     'predict': ('demo/image_demo.py', 'detect in an image or a folder'),
     'export': ('tools/deployment/export_onnx.py', 'write a detector as ONNX and compare it with the model'),
+    'attention': ('tools/analysis_tools/visualize_attention.py', 'draw what the attention looks at'),
     'flops': ('tools/analysis_tools/get_flops.py', 'count multiply-adds and parameters'),
     'new-config': ('tools/misc/new_config.py', 'write a config for your own data'),
     'check': ('tools/misc/check_dataset.py', 'check the data of a config before training'),

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     'models/layers': ({'ops'}, None),
     'models/dense_heads': ({'models/layers'}, None),
     'models/detectors': ({'models/layers', 'models/dense_heads'}, None),
-    'analysis': ({'ops', 'models/layers'}, None),
+    'analysis': ({'acceleration', 'datasets', 'models/layers', 'ops'}, None),
     'zoo': (set(), {'mmengine', 'yaml'}),
     'checkpoint': (set(), None),
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),

@@ -77,6 +77,7 @@ def test_wheel_holds_what_is_needed_and_nothing_else(wheel, sources):
     assert top == {'lite_detr_mmdet', f'lite_detr_mmdet-{__version__}.dist-info'}
     for path in (sources / 'lite_detr_mmdet').rglob('*.py'):
         assert path.relative_to(sources).as_posix() in names
+    assert 'lite_detr_mmdet/analysis/attention_page.html' in names
     for folder in ('configs', 'tools', 'demo'):
         for path in (sources / folder).rglob('*'):
             if path.is_file() and '__pycache__' not in path.parts:

@@ -143,7 +143,7 @@ class FastLiteEncoder(FastEncoder):
         layer = self.layers[index]
         if not applies(self, query) or not isinstance(layer, FastLiteEncoderLayer):
             return super().update_tokens(index, query, parts, query_pos, reference_points, in_place, **kwargs)
-        part = self._updated_part(index, parts)
+        part = self.updated_part(index, parts)
         tokens = query if in_place else query.clone()
         run_layer(
             layer,

@@ -1,8 +1,7 @@
 """Log what key-aware deformable attention attends to while it is trained."""
 
-import inspect
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import torch
 from mmdet.registry import HOOKS
@@ -11,8 +10,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ..models.layers.attention_call import key_aware_inputs, read_attention_call
 from ..models.layers.key_aware_deformable_attention import KeyAwareDeformableAttention
-from ..ops.reference import get_all_sampling_points, sample
+from ..ops.reference import compare, get_all_sampling_points, sample
 
 
 @torch.no_grad()
@@ -38,10 +38,7 @@ def attention_statistics(
         its reference point in tokens of its level; ``outside``, the share of samples that touch no token.
     """
     points, shapes = get_all_sampling_points(spatial_shapes, reference_points, sampling_offsets, torch.float32)
-    bs, num_queries, num_heads, head_dim = query.shape
-    sampled = sample(key.float(), points, shapes)
-    scaled = query.float().permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_queries, 1) * head_dim**-0.5
-    weights = (scaled * sampled).sum(1).softmax(-1)  # (bs * num_heads, num_queries, num_levels * num_points)
+    weights = compare(query.float(), sample(key.float(), points, shapes)).squeeze(1)
     entropy = torch.special.entr(weights).sum(-1).mean() / max(math.log(weights.shape[-1]), 1e-12)
     shares = weights.unflatten(-1, (len(shapes), -1)).sum(-1).mean((0, 1))
     outside = torch.stack([(level == -2).all(-1).float().mean() for level in points]).mean()
@@ -119,31 +116,15 @@ class AttentionStatisticsHook(Hook):
     def _listen(self, name: str) -> Any:
         def listen(module: nn.Module, args: tuple, kwargs: dict) -> None:
             if self.active:
-                given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-                self.found[name] = self._measure(module, given)
+                self.found[name] = self._measure(module, *args, **kwargs)
 
         return listen
 
     @torch.no_grad()
-    def _measure(self, module: KeyAwareDeformableAttention, given: Dict[str, Any]) -> Dict[str, float]:
-        query: Tensor = given['query']
-        value: Optional[Tensor] = given.get('value')
-        value = query if value is None else value
-        if given.get('query_pos') is not None:
-            query = query + given['query_pos']
-        if not module.batch_first:
-            query, value = query.transpose(0, 1), value.transpose(0, 1)
-        chosen = torch.linspace(
-            0, query.shape[1] - 1, min(self.num_queries, query.shape[1]), device=query.device
-        ).long()
-        query, reference_points = query[:, chosen], given['reference_points'][:, chosen]
-        bs, count, _ = query.shape
-        levels = 1 if module.shared_offsets else module.num_levels
-        key_layer = module.value_proj if module.key_proj is None else module.key_proj
-        return attention_statistics(
-            module.query_proj(query).view(bs, count, module.num_heads, -1),
-            module._project(key_layer, value, given.get('key_padding_mask')),
-            given['spatial_shapes'],
-            reference_points,
-            module.sampling_offsets(query).view(bs, count, module.num_heads, levels, module.num_points, 2),
-        )
+    def _measure(self, module: KeyAwareDeformableAttention, *args: Any, **kwargs: Any) -> Dict[str, float]:
+        call = read_attention_call(module, *args, **kwargs)
+        count = call.query.shape[1]
+        chosen = torch.linspace(0, count - 1, min(self.num_queries, count), device=call.query.device).long()
+        call = call.of_queries(chosen)
+        query, key, offsets = key_aware_inputs(module, call)
+        return attention_statistics(query, key, call.spatial_shapes, call.reference_points, offsets)

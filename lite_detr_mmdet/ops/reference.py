@@ -125,6 +125,18 @@ def weigh(sampled_value: Tensor, attention_weights: Tensor, num_heads: int) -> T
     return output.view(len(output) // num_heads, num_heads * head_dim, num_queries).transpose(1, 2)
 
 
+def compare(query: Tensor, sampled_key: Tensor) -> Tensor:
+    """Weights of the samples by comparing each query with its keys, (bs * num_heads, 1, num_queries, num_samples).
+
+    Args:
+        query (Tensor): (bs, num_queries, num_heads, head_dim).
+        sampled_key (Tensor): (bs * num_heads, head_dim, num_queries, num_samples).
+    """
+    bs, num_queries, num_heads, head_dim = query.shape
+    scaled_query = query.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_queries, 1) * head_dim**-0.5
+    return (scaled_query * sampled_key).sum(1, keepdim=True).softmax(-1)
+
+
 def key_aware_deform_attn_reference(
     query: Tensor,
     value: Tensor,
@@ -143,14 +155,9 @@ def key_aware_deform_attn_reference(
     compute_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     query, value = query.to(compute_dtype), value.to(compute_dtype)
     points, shapes = get_all_sampling_points(spatial_shapes, reference_points, sampling_offsets, compute_dtype)
-    bs, num_queries, num_heads, head_dim = query.shape
     sampled_value = sample(value, points, shapes)
     sampled_key = sampled_value if key is None else sample(key.to(compute_dtype), points, shapes)
-
-    # (bs * num_heads, head_dim, num_queries, 1) against (bs * num_heads, head_dim, num_queries, num_samples)
-    scaled_query = query.permute(0, 2, 3, 1).reshape(bs * num_heads, head_dim, num_queries, 1) * head_dim**-0.5
-    attention_weights = (scaled_query * sampled_key).sum(1, keepdim=True).softmax(-1)
-    return weigh(sampled_value, attention_weights, num_heads).to(dtype).contiguous()
+    return weigh(sampled_value, compare(query, sampled_key), query.shape[2]).to(dtype).contiguous()
 
 
 def multi_scale_deform_attn_reference(

@@ -211,7 +211,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         Returns:
             Tensor: All tokens, (bs, num_value, dim).
         """
-        part = self._updated_part(index, parts)
+        part = self.updated_part(index, parts)
         layer = self.layers[index]
         inputs = dict(
             query=query[:, part],
@@ -227,7 +227,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             updated = layer(**inputs)
         return replace_tokens(query, part, updated, in_place)
 
-    def _updated_part(self, index: int, parts: TokenParts) -> slice:
+    def updated_part(self, index: int, parts: TokenParts) -> slice:
         """The tokens that layer ``index`` updates."""
         if not self._closes_block(index):
             return parts.high

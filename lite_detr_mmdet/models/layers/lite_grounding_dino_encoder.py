@@ -119,7 +119,7 @@ class LiteGroundingDinoEncoder(LiteEncoder):
         text_attention_mask: Tensor,
     ) -> Tuple[Tensor, Tensor]:
         """Fuse image tokens with the text in fusion layer ``index``."""
-        part = self._updated_part(index, parts) if self.fuse_low_level else parts.high
+        part = self.updated_part(index, parts) if self.fuse_low_level else parts.high
         inputs = dict(
             visual_feature=query[:, part],
             lang_feature=memory_text,
