@@ -5,8 +5,8 @@
 Environment variables:
     LITE_DETR_WITHOUT_OPS=1: Compile nothing; key-aware deformable attention then runs in plain PyTorch.
     FORCE_CUDA=1: Fail where the CUDA operators cannot be built. The default builds them where torch is a CUDA build
-        and nvcc is found. FORCE_CUDA=0 leaves them out.
-    TORCH_CUDA_ARCH_LIST: GPU architectures to compile for, e.g. '8.0;9.0+PTX'.
+        and nvcc and a GPU are found. FORCE_CUDA=0 leaves them out.
+    TORCH_CUDA_ARCH_LIST: GPU architectures to compile for, e.g. '8.0;9.0+PTX'. Without a GPU, it must be set.
     MAX_JOBS: Number of compilers at a time (with ninja).
     DEBUG=1: No optimisation, with debugging symbols and assertions.
 """
@@ -113,6 +113,8 @@ def get_cuda_reason(torch):
         return f'torch {torch.__version__} is not a CUDA build'
     if CUDA_HOME is None or not os.path.isfile(os.path.join(CUDA_HOME, 'bin', 'nvcc')):
         return f'nvcc is not found (CUDA_HOME is {CUDA_HOME!r})'
+    if not os.environ.get('TORCH_CUDA_ARCH_LIST') and not torch.cuda.is_available():
+        return "no GPU is visible, and TORCH_CUDA_ARCH_LIST does not say for which to compile, e.g. '8.0;9.0+PTX'"
     if not glob.glob(os.path.join(ROOT, 'csrc', 'cuda', '*.cu')):
         return 'csrc/cuda holds no sources'
     return None
@@ -123,12 +125,26 @@ def get_compiler_reason():
     if platform.system() == 'Windows':
         return (
             "the CPU kernels use the vector extensions of GCC and clang, which Microsoft's compiler lacks; attention "
-            'then runs in plain PyTorch'
+            'then runs in plain PyTorch. Install in WSL (Linux on Windows) for the fused operators'
         )
     return None
 
 
-def get_openmp_flags(torch):
+def get_compiler():
+    """The command of the C++ compiler as torch's build will call it, and whether it is clang."""
+    compiler = shlex.split(os.environ.get('CXX') or ('clang++' if platform.system() == 'Darwin' else 'c++'))
+    try:
+        version = subprocess.run([*compiler, '--version'], capture_output=True, text=True).stdout
+    except OSError as error:
+        sys.exit(
+            f'lite_detr_mmdet compiles its operators, and the C++ compiler {compiler[0]!r} cannot be run ({error}): '
+            'install GCC, e.g. `apt-get install g++`, or name a compiler in CXX, or set LITE_DETR_WITHOUT_OPS=1 to '
+            'install without compiled operators.'
+        )
+    return compiler, 'clang' in version
+
+
+def get_openmp_flags(torch, compiler, is_clang):
     """Compiler flags with which ``at::parallel_for``, a template with an OpenMP pragma, runs on torch's own threads.
 
     The library is not linked to a runtime: it must be the one that torch has loaded, a second one would keep a second
@@ -136,11 +152,6 @@ def get_openmp_flags(torch):
     """
     if 'ATen parallel backend: OpenMP' not in torch.__config__.parallel_info():
         return []
-    compiler = shlex.split(os.environ.get('CXX') or ('clang++' if platform.system() == 'Darwin' else 'c++'))
-    try:
-        is_clang = 'clang' in subprocess.run([*compiler, '--version'], capture_output=True, text=True).stdout
-    except OSError as error:
-        sys.exit(f'The compiler {compiler[0]!r} cannot be run ({error}): set CXX to GCC or clang.')
     libraries = glob.glob(os.path.join(os.path.dirname(torch.__file__), 'lib', 'libtorch_cpu.*'))
     if is_clang and libraries and not hasattr(ctypes.CDLL(libraries[0]), '__kmpc_fork_call'):
         sys.exit(
@@ -175,7 +186,7 @@ def get_ops_extension():
     # GCC's note on the calling convention of wide vectors concerns functions that are all inlined.
     cxx_flags = ['-O0', '-g'] if debug else ['-O3', '-g0', '-DNDEBUG']
     cxx_flags += ['-Wno-psabi', '-Wno-maybe-uninitialized'] if platform.system() == 'Linux' else []
-    cxx_flags += get_openmp_flags(torch)
+    cxx_flags += get_openmp_flags(torch, *get_compiler())
     if with_cuda:
         sources += get_sources('cuda/*.cpp', 'cuda/*.cu')
         nvcc_flags = ['-O0', '-g', '-G'] if debug else ['-O3', '-DNDEBUG', '-lineinfo']

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch, prediction_error
+from lite_detr_mmdet.models.layers import swap_attention
 from lite_detr_mmdet.timing import measure_peak_bytes, time_interleaved
 from lite_detr_mmdet.utils import existing_config
 
@@ -66,7 +67,7 @@ def run_mmcv_in_float32() -> None:
 
 def make_record(args: argparse.Namespace, rows: List[dict]) -> Record:
     """The record of a run with these arguments."""
-    names = ('accelerate', 'avx2', 'compile', 'threads')
+    names = ('accelerate', 'avx2', 'compile', 'fused_attention', 'threads')
     settings = {name: getattr(args, name) for name in names if getattr(args, name)}
     return Record(
         benchmark='detectors',
@@ -146,6 +147,9 @@ def build_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
         name = Path(config).stem
         if not args.only_accelerated or config == args.configs[0]:
             models[name] = build_model(config, args.device)
+        if args.fused_attention and config == args.configs[0]:
+            models[f'{name}, fused attention'] = build_model(config, args.device)
+            swap_attention(models[f'{name}, fused attention'])
         for dtype in args.accelerate or ():
             label = 'accelerated' if dtype == 'float32' else f'accelerated, {dtype}'
             models[f'{name}, {label}'] = accelerate(build_model(config, args.device), dtype, verbose=False)
@@ -198,6 +202,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--only-accelerated', action='store_true', help='time the first config alone as it is, the others accelerated'
+    )
+    parser.add_argument(
+        '--fused-attention',
+        action='store_true',
+        help="time the first config with its ordinary attention on this package's operator as well, and nothing else "
+        'changed: what a Lite encoder saves beside it is the saving of the method',
     )
     parser.add_argument('--avx2', action='store_true', help='restart with all libraries limited to AVX2')
     parser.add_argument('--threads', type=int, help='CPU threads (default: all)')

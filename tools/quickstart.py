@@ -67,6 +67,7 @@ def draw_ground_truth(data_root: Path, file: Path, columns: int = 4, scale: int 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--baseline', action='store_true', help='train DINO instead, for comparison')
+    parser.add_argument('--seed', type=int, help='train with this seed, in a folder of its own')
     parser.add_argument('--min-map', type=float, default=0.6, help='fail below this mAP (default: %(default)s)')
     return parser.parse_args()
 
@@ -75,12 +76,13 @@ def main() -> None:
     args = parse_args()
     start = time.perf_counter()
     config = BASELINE if args.baseline else LITE
-    work_dir = Path('work_dirs') / config
+    work_dir = Path('work_dirs') / (config if args.seed is None else f'{config}_seed{args.seed}')
+    seed = [] if args.seed is None else ['--cfg-options', f'randomness.seed={args.seed}']
     run('tools/dataset_converters/generate_shapes.py', DATA_ROOT)
     ground_truth = work_dir / 'ground_truth.png'
     draw_ground_truth(DATA_ROOT, ground_truth)
     print(f'first picture, held-out images with their boxes: {ground_truth}', flush=True)
-    seconds = run('tools/train.py', config, '--work-dir', work_dir, '--resume')
+    seconds = run('tools/train.py', config, '--work-dir', work_dir, '--resume', *seed)
     checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
     run('tools/test.py', config, checkpoint, '--work-dir', work_dir / 'test')
     metrics = read_metrics(work_dir / 'test')

@@ -4,7 +4,7 @@ _base_ = '../lite_dino/lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_b
 
 model = dict(
     encoder=dict(
-        num_blocks=1, num_low_levels=0, layer_cfg=dict(self_attn_cfg=dict(type='MultiScaleDeformableAttention'))
+        num_blocks=1, num_low_levels=0, layer_cfg=dict(self_attn_cfg=dict(type='FusedMultiScaleDeformableAttention'))
     ),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='MultiScaleDeformableAttention'))),
+    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(type='FusedMultiScaleDeformableAttention'))),
 )

@@ -3,7 +3,10 @@
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
-custom_hooks = [dict(type='EpochSeedHook')]  # a resumed run equals an uninterrupted one
+custom_hooks = [
+    dict(type='EpochSeedHook'),  # a resumed run equals an uninterrupted one
+    dict(type='FusedAttentionHook'),  # mmdet's layers build mmcv's attention whatever the config says
+]
 
 model = dict(
     num_queries=60,

@@ -3,6 +3,7 @@
 _base_ = 'mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py'
 
 custom_imports = dict(imports=['lite_detr_mmdet'], allow_failed_imports=False)
+custom_hooks = [dict(type='FusedAttentionHook')]  # mmdet's layers build mmcv's attention whatever the config says
 
 model = dict(
     type='HDETR',

@@ -21,6 +21,8 @@ DEFAULTS = {
     'with_box_refine': False,
     'as_two_stage': False,
     'backbone.base_channels': 64,
+    'bbox_head.embed_dims': 256,
+    'positional_encoding.num_feats': 128,
     'neck.bias': 'auto',
     'bbox_head.tied_branches': False,
     'encoder.num_blocks': 3,
@@ -34,6 +36,9 @@ DEFAULTS = {
     'decoder.layer_cfg.cross_attn_cfg.num_levels': 4,
     'decoder.layer_cfg.cross_attn_cfg.key_proj': False,
 }
+# Places of a config that have the width of the model, beside the neck.
+WIDTHS = ('layer_cfg.self_attn_cfg.embed_dims', 'layer_cfg.ffn_cfg.embed_dims')
+RELEASED_WIDTH = 256  # mmdet's DINO works at this one only
 # Blocks of a ResNet's third stage: its depth; with blocks of two convolutions and of three.
 RESNET_DEPTHS = {(2, 2): 18, (2, 6): 34, (3, 6): 50, (3, 23): 101, (3, 36): 152}
 ATTENTION_WIDTH = 8 * 4 * 2  # heads, points, coordinates of all models of the family
@@ -54,14 +59,18 @@ def model_options(
         ValueError: If ``num_high_levels`` is needed and missing, or a number does not fit.
     """
     layout = mmdet_layout(state_dict)
+    width = state_dict['neck.convs.0.conv.weight'].shape[0]
+    if layout.family == 'dino' and width != RELEASED_WIDTH:
+        layout = layout._replace(is_lite=True)  # without low-level tokens a LiteDINO is the same as DINO, at any width
     options = {
         'type': TYPES[layout.family, layout.is_lite],
+        **_width_options(width),
         **_backbone_options(state_dict, layout),
         **_neck_options(state_dict, layout),
         **_query_options(state_dict, layout, num_queries),
         **_encoder_options(state_dict, layout, num_high_levels),
         'decoder.num_layers': layout.num_decoder_layers,
-        **_layer_options(state_dict, 'decoder', 'cross_attn'),
+        **_layer_options(state_dict, layout, 'decoder', 'cross_attn'),
         'bbox_head.num_classes': state_dict['bbox_head.cls_branches.0.weight'].shape[0],
     }
     if layout.family == 'dino':
@@ -124,7 +133,7 @@ def _query_options(state_dict: dict, layout: Layout, num_queries: Optional[int])
 
 def _encoder_options(state_dict: dict, layout: Layout, num_high_levels: Optional[int]) -> Dict[str, Any]:
     num_layers = count(state_dict, r'encoder\.layers\.(\d+)\.')
-    options = {'encoder.num_layers': num_layers, **_layer_options(state_dict, 'encoder', 'self_attn')}
+    options = {'encoder.num_layers': num_layers, **_layer_options(state_dict, layout, 'encoder', 'self_attn')}
     if not layout.is_lite:
         return options
     num_levels = options['encoder.layer_cfg.self_attn_cfg.num_levels']
@@ -132,7 +141,9 @@ def _encoder_options(state_dict: dict, layout: Layout, num_high_levels: Optional
     if not closing:
         if num_high_levels not in (None, num_levels):
             raise ValueError(f'without small feed-forward networks all levels are high levels, got {num_high_levels=}')
-        return {**options, 'encoder.num_low_levels': 0}
+        # Without low-level tokens the blocks make no difference, but they must be equal.
+        blocks = {'encoder.num_blocks': 1} if num_layers % DEFAULTS['encoder.num_blocks'] else {}
+        return {**options, **blocks, 'encoder.num_low_levels': 0}
     if num_high_levels is None:
         candidates = ' or '.join(f'{high} (H{high}L{num_levels - high})' for high in range(num_levels - 1, 1, -1))
         raise ValueError(f'num_high_levels (--num-high-levels) must be {candidates}: the weights fit both')
@@ -152,13 +163,21 @@ def _encoder_options(state_dict: dict, layout: Layout, num_high_levels: Optional
     }
 
 
-def _layer_options(state_dict: dict, coder: str, attention: str) -> Dict[str, Any]:
+def _width_options(width: int) -> Dict[str, Any]:
+    options = {'neck.out_channels': width, 'positional_encoding.num_feats': width // 2, 'bbox_head.embed_dims': width}
+    options.update({f'{coder}.{name}': width for coder in ('encoder', 'decoder') for name in WIDTHS})
+    return {**options, 'decoder.layer_cfg.cross_attn_cfg.embed_dims': width}
+
+
+def _layer_options(state_dict: dict, layout: Layout, coder: str, attention: str) -> Dict[str, Any]:
     layer = f'{coder}.layers.0'
+    # What configs of this package and of mmdet call the same attention.
+    ordinary = 'FusedMultiScaleDeformableAttention' if layout.is_lite else 'MultiScaleDeformableAttention'
     key_aware = f'{layer}.{attention}.attention_weights.weight' not in state_dict
     cfg = f'{coder}.layer_cfg.{attention}_cfg'
     return {
         f'{coder}.layer_cfg.ffn_cfg.feedforward_channels': state_dict[f'{layer}.ffn.layers.0.0.weight'].shape[0],
         f'{cfg}.num_levels': state_dict[f'{layer}.{attention}.sampling_offsets.bias'].shape[0] // ATTENTION_WIDTH,
-        f'{cfg}.type': 'KeyAwareDeformableAttention' if key_aware else 'MultiScaleDeformableAttention',
+        f'{cfg}.type': 'KeyAwareDeformableAttention' if key_aware else ordinary,
         f'{cfg}.key_proj': f'{layer}.{attention}.key_proj.weight' in state_dict,
     }

@@ -22,4 +22,5 @@ class FusedAttentionHook(Hook):
         """Swap the attention, see :func:`lite_detr_mmdet.models.layers.fused_attention.swap_attention`."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         changed = swap_attention(model)
-        runner.logger.info(f'FusedAttentionHook: {len(changed)} attention modules run fused')
+        if changed:  # a Lite detector that inherits the hook has nothing to swap
+            runner.logger.info(f'FusedAttentionHook: {len(changed)} attention modules run fused')

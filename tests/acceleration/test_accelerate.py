@@ -6,12 +6,14 @@ from functools import partial
 
 import pytest
 import torch
+from helpers import language_model  # noqa: F401  registers RandomLanguageModel
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import lite_detr_mmdet
 from lite_detr_mmdet.acceleration import onednn, restore
 from lite_detr_mmdet.acceleration.overlay import Overlay, ShapeCache
+from lite_detr_mmdet.models.layers import restore_attention, swap_attention
 
 HOSTS = (
     'lite_dino/lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco.py',
@@ -26,7 +28,13 @@ HOSTS = (
     'lite_mask2former/lite-mask2former_h2l1-2p1x3_r50_8xb2-lsj-50e_coco.py',
 )
 LITE_DINO = HOSTS[0]
-STOCK = ('dino/dino-4scale_r50_8xb2-12e_coco.py', 'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
+# Stock detectors of mmdet, and how many ordinary attentions they have with two layers.
+STOCK = {
+    'dino/dino-4scale_r50_8xb2-12e_coco.py': 4,
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py': 4,
+    'grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py': 4,
+    'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py': 2,
+}
 
 pytestmark = pytest.mark.skipif(onednn.why_not(torch.float32) is not None, reason='no oneDNN in this torch')
 
@@ -82,10 +90,10 @@ def outputs(model, data: dict) -> list:
     return tensors
 
 
-def assert_equal(actual: list, expected: list, atol: float = 1e-4) -> None:
+def assert_equal(actual: list, expected: list, atol: float = 1e-4, rtol: float = 1e-4) -> None:
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected):
-        torch.testing.assert_close(one, other, atol=atol, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=atol, rtol=rtol)
 
 
 @pytest.mark.parametrize('path', HOSTS, ids=lambda path: path.partition('/')[2].partition('_r50')[0])
@@ -99,21 +107,39 @@ def test_every_host(make_model, inputs, path):
     assert model.acceleration_report.changed and not model.acceleration_report.skipped
 
 
-@pytest.mark.parametrize('path', STOCK, ids=['dino', 'deformable-detr'])
-def test_stock_hosts(inputs, path):
-    cfg = Config.fromstring(f"_base_ = 'mmdet::{path}'", '.py')
+@pytest.fixture(params=STOCK, ids=lambda path: path.partition('/')[0])
+def stock(request):
+    """A stock detector with a small backbone and without a language model, and how many attentions it has."""
+    cfg = Config.fromstring(f"_base_ = 'mmdet::{request.param}'", '.py')
     cfg.model.backbone.update(depth=18, init_cfg=None)
-    cfg.model.neck.in_channels = [channels // 4 for channels in cfg.model.neck.in_channels]
-    cfg.model.num_queries = 20
-    cfg.model.test_cfg.max_per_img = 10
+    user = cfg.model.get('neck', cfg.model.get('panoptic_head'))
+    user.in_channels = [channels // 4 for channels in user.in_channels]
+    head = cfg.model.get('panoptic_head')
+    (head or cfg.model).num_queries = 20
+    for coder in (head.pixel_decoder.encoder,) if head else (cfg.model.encoder, cfg.model.decoder):
+        coder.num_layers = 2
+        coder.pop('num_cp', None)  # needs fairscale
+    cfg.model.test_cfg.update({name: 10 for name in ('max_per_img', 'max_per_image') if name in cfg.model.test_cfg})
+    if 'language_model' in cfg.model:
+        cfg.model.language_model = dict(type='RandomLanguageModel')
     model = MODELS.build(cfg.model)
     model.init_weights()
-    model.eval()
+    return model.eval(), STOCK[request.param]
+
+
+def test_stock_hosts(stock, inputs):
+    model, num_attentions = stock
     data = inputs(model)
     expected = outputs(model, data)
-    classes = [type(module) for module in model.modules()]
+    names, classes = list(model.state_dict()), [type(module) for module in model.modules()]
+    # Attention alone, then all that is accelerated.
+    assert len(swap_attention(model)) == num_attentions
+    assert_equal(outputs(model, data), expected, atol=1e-5, rtol=1e-5)
+    assert list(model.state_dict()) == names
+    restore_attention(model)
     assert_equal(outputs(lite_detr_mmdet.accelerate(model, verbose=False), data), expected)
-    assert any('this package' in what for what in model.acceleration_report.changed)
+    (count,) = [count for what, count in model.acceleration_report.changed.items() if 'this package' in what]
+    assert count == num_attentions and list(model.state_dict()) == names
     assert [type(module) for module in restore(model).modules()] == classes
     lite_detr_mmdet.accelerate(model, attention=False, verbose=False)
     assert not any('deformable attention' in what for what in model.acceleration_report.changed)

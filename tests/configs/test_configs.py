@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 import lite_detr_mmdet  # noqa: F401
 from lite_detr_mmdet.models.detectors import HDETR
-from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention, LiteEncoder
+from lite_detr_mmdet.models.layers import FusedMultiScaleDeformableAttention, KeyAwareDeformableAttention, LiteEncoder
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
@@ -80,6 +80,11 @@ def test_name_says_what_is_built(file):
     attention += [] if mask_head else [layer.cross_attn for layer in model.decoder.layers]
     key_aware = name['algorithm'].startswith('lite-') and name['suffix'] != '-msda'
     assert all(isinstance(module, KeyAwareDeformableAttention) == key_aware for module in attention)
+    # Ordinary attention is fused: by its type in Lite detectors, by a hook in those that build mmcv's class.
+    by_type = type(model).__name__.startswith('Lite')
+    if by_type and not key_aware:
+        assert all(type(module) is FusedMultiScaleDeformableAttention for module in attention)
+    assert by_type or mask_head or dict(type='FusedAttentionHook') in cfg.custom_hooks
 
     if name['blocks']:
         assert isinstance(encoder, LiteEncoder)

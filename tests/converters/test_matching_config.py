@@ -4,6 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from helpers.widths import set_width
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -61,6 +62,46 @@ def test_model_without_a_config_gets_options():
     del weights['level_embed']
     with pytest.raises(ValueError, match=r"missing=\['level_embed'\], extra=\[\], shapes=\[\]"):
         check_weights_fit(matching.read(), weights)
+
+
+@pytest.mark.parametrize('width', [128, 192])
+@pytest.mark.parametrize(
+    'name, detector, num_high_levels',
+    [
+        (LITE, 'LiteDINO', 3),
+        (LITE.replace('2p1x3', '2p1x3-msda'), 'LiteDINO', 3),
+        ('lite_h_detr/lite-h-detr_h3l1-2p1x3_r50_8xb2-36e_coco.py', 'LiteHDETR', 3),
+        ('deformable_detr/deformable-detr-refine-twostage-4scale_r50_16xb2-50e_coco.py', 'DeformableDETR', None),
+    ],
+)
+def test_widths(name, detector, num_high_levels, width):
+    cfg = read(name)
+    small(cfg)
+    set_width(cfg.model, width)
+    weights = weights_of(cfg)
+    matching = find_matching_config(model_options(weights, num_high_levels))
+    found = matching.read()
+    assert found.model.type == detector and found.model.bbox_head.embed_dims == width
+    assert f'model.neck.out_channels={width}' in matching.command_line()
+    check_weights_fit(found, weights)
+
+
+def test_narrow_dino_is_a_lite_dino_without_low_levels():
+    """mmdet's DINO cannot be built at other widths."""
+    cfg = read('lite_dino/lite-dino-4scale_h3l1-2p1x3-msda_r50_8xb2-36e_coco.py')
+    small(cfg)
+    set_width(cfg.model, 128)
+    cfg.model.encoder.num_low_levels = 0
+    weights = weights_of(cfg)
+    found = find_matching_config(model_options(weights)).read()
+    assert found.model.type == 'LiteDINO' and found.model.encoder.num_low_levels == 0
+    check_weights_fit(found, weights)
+
+
+def small(cfg: Config) -> None:
+    """Give a config a small backbone."""
+    cfg.model.backbone.update(depth=18, base_channels=8)
+    cfg.model.neck.in_channels = [16, 32, 64]
 
 
 def test_lists_on_the_command_line():

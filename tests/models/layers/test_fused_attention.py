@@ -167,4 +167,5 @@ def test_hook():
     hook = HOOKS.build(dict(type='FusedAttentionHook'))
     hook.before_run(Runner)
     assert type(Runner.model[0]) is FusedMultiScaleDeformableAttention
+    hook.before_run(Runner)  # nothing is left to swap, and nothing is said
     assert Runner.logger.messages == ['FusedAttentionHook: 1 attention modules run fused']
