@@ -76,7 +76,12 @@ def inference_config(path: Union[str, Path], meta: dict) -> Config:
     pipeline = dataset.get('pipeline')
     if not isinstance(pipeline, (list, tuple)):
         raise CheckpointError(path, 'holds a config without a test pipeline')
-    metainfo = {key: value for key, value in _table(dataset.get('metainfo')).items() if key in ('classes', 'palette')}
+    # As text, either would be taken for the name of a file or a URL, and read.
+    metainfo = {
+        key: value
+        for key, value in _table(dataset.get('metainfo')).items()
+        if key in ('classes', 'palette') and isinstance(value, (list, tuple))
+    }
     model, transforms = _known(values['model'], path), [_known_transform(item, path) for item in pipeline]
     try:
         return Config(

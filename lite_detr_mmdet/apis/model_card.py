@@ -63,7 +63,8 @@ def make_model_card(file: str, sha256: str, size: int, checkpoint: dict) -> str:
         name=meta['name'],
         file=file,
         rows='\n'.join(f'| {key} | {value} |' for key, value in rows.items()),
-        classes=', '.join(map(_text, meta['dataset_meta'].get('classes') or ())) or 'not known',
+        # As code: a name at the beginning of the line could otherwise be a heading, and one with a URL a link.
+        classes=', '.join(f'`{_text(name)}`' for name in meta['dataset_meta'].get('classes') or ()) or 'not known',
         training='\n'.join(_training_lines(meta['training'])),
     )
 
@@ -71,7 +72,7 @@ def make_model_card(file: str, sha256: str, size: int, checkpoint: dict) -> str:
 def _text(value: Any) -> str:
     """Text from the checkpoint, stripped of what could become a link, a table or HTML on the page."""
     text = ''.join(letter if letter.isprintable() else ' ' for letter in str(value))
-    return re.sub(r'[`|<>\[\]\\*]', '', text)[:200]
+    return re.sub(r'[`|<>\[\]\\*]', '', text).replace('://', ': //').replace('www.', 'www .')[:200]
 
 
 def _training_lines(training: dict) -> List[str]:

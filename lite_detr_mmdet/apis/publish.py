@@ -6,7 +6,7 @@ import re
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
@@ -157,8 +157,18 @@ def digest_log(path: Path) -> Dict[str, Union[int, float, str, dict]]:
 
     Args:
         path (Path): ``scalars.json``, a JSON object in each line.
+
+    Raises:
+        ValueError: If it is anything else.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        return _digest(lines, path)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f'log must be the scalars.json of a training run, got {str(path)!r}: {error}') from error
+
+
+def _digest(lines: List[Dict[str, Any]], path: Path) -> Dict[str, Union[int, float, str, dict]]:
     training = [line for line in lines if 'loss' in line]
     digest: Dict[str, Union[int, float, str, dict]] = dict(log_sha256=file_sha256(path))
     if training:

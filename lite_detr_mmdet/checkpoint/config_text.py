@@ -12,7 +12,9 @@ import math
 import tokenize
 from typing import Any, Dict
 
-MAX_CHARACTERS = 4_000_000
+MAX_CHARACTERS = 2_000_000
+MAX_TOKENS = 300_000  # the largest shipped config has 5,000
+MAX_INTEGER = 1 << 63
 MAX_NESTING = 48
 ALLOWED_OPERATORS = set('=()[]{},:-')
 CONSTANTS = {'inf': math.inf, 'nan': math.nan}
@@ -62,7 +64,9 @@ def _check_tokens(text: str, lines: list) -> None:
     """Refuse tokens that no literal needs, and nesting too deep for the parser."""
     nesting, before = 0, ''
     try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        for count, token in enumerate(tokenize.generate_tokens(io.StringIO(text).readline)):
+            if count > MAX_TOKENS:
+                raise _refusal(lines, token.start[0], f'is beyond the {MAX_TOKENS} words that a config may have')
             if token.type == tokenize.OP:
                 nesting += (token.string in '([{') - (token.string in ')]}')
                 if token.string not in ALLOWED_OPERATORS or (token.string == '-' and before == '-'):
@@ -83,6 +87,8 @@ def _check_tokens(text: str, lines: list) -> None:
 
 def _literal(node: ast.AST, lines: list) -> Any:
     if isinstance(node, ast.Constant) and (node.value is None or type(node.value) in (bool, int, float, str)):
+        if type(node.value) is int and node.value > MAX_INTEGER:
+            raise _refusal(lines, node.lineno, 'holds an integer of more than 64 bits')
         return node.value
     if isinstance(node, ast.Name) and node.id in CONSTANTS:
         return CONSTANTS[node.id]
@@ -152,6 +158,8 @@ def config_from_json(text: str) -> Dict[str, Any]:
     Raises:
         ConfigTextError: If the text is not such a config.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigTextError(f'the config has {len(text)} characters, more than {MAX_CHARACTERS}')
     try:
         values = _decode(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
@@ -166,6 +174,8 @@ def _decode(value: Any, depth: int = 0) -> Any:
         raise ValueError('it is nested too deeply')
     if isinstance(value, list):
         return [_decode(item, depth + 1) for item in value]
+    if type(value) is int and abs(value) > MAX_INTEGER:
+        raise ValueError('it holds an integer of more than 64 bits')
     if not isinstance(value, dict):
         return value
     if value.keys() == {TUPLE}:

@@ -2,7 +2,7 @@
 
 from collections import Counter, OrderedDict
 from pathlib import Path
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Collection, Dict, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from .unpickler import Shell, Symbol
 
 MAX_DEPTH = 64
 MAX_ITEMS = 20_000_000  # counting shared parts every time they appear
+# Tensors may share bytes, as tied weights do: bytes that they would have on their own, for each byte in the file.
+MAX_SHARING, SPARE = 32, 256 << 20
+WEIGHT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, Tensor, np.ndarray, HistoryBuffer)
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
 
@@ -26,10 +29,13 @@ def check_content(content: Any) -> None:
     """
     known: Dict[int, Tuple[int, int]] = {}  # values and levels below each container
     open_ids = set()
+    tensors: Dict[int, Tensor] = {}
 
     def count(value: Any, depth: int) -> Tuple[int, int]:
         if isinstance(value, (Symbol, Shell)):
             raise Refusal(f'it holds the bare name {getattr(value, "name", type(value).__name__)}')
+        if isinstance(value, Tensor):
+            tensors[id(value)] = value
         if isinstance(value, LEAVES):
             return 1, 0
         if type(value) not in CONTAINERS:
@@ -53,6 +59,18 @@ def check_content(content: Any) -> None:
         return size, height
 
     count(content, 0)
+    _check_tensors(tensors.values())
+
+
+def _check_tensors(tensors: Collection[Tensor]) -> None:
+    """Check truth values, and that tensors together are not far larger than their bytes."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    if sum(tensor.nbytes for tensor in tensors) > MAX_SHARING * sum(storages.values()) + SPARE:
+        raise Fault('its tensors claim to be far larger than its data')
+    for tensor in tensors:
+        # Compiled code takes for granted that a truth value is 0 or 1.
+        if tensor.dtype == torch.bool and tensor.numel() and tensor.detach().view(torch.uint8).max() > 1:
+            raise Fault('it holds truth values other than 0 and 1')
 
 
 def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
@@ -68,7 +86,7 @@ def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
         raise CheckpointError(path, f'must hold a dict, got {type(content).__name__}')
     wrong = [key for key in content if not isinstance(key, str)]
     if wrong:
-        raise CheckpointError(path, f'must hold names, got the key {wrong[0]!r}')
+        raise CheckpointError(path, f'must hold names, got the key {wrong[0]!r}'[:200])
     for name in ('meta', 'message_hub'):
         if not isinstance(content.get(name, {}), dict):
             raise CheckpointError(path, f'must hold a table as {name!r}, got {type(content[name]).__name__}')
@@ -109,7 +127,8 @@ def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool 
         path (str | Path): The file.
         weights (object): Its weights.
         name (str): Where they are in the file.
-        finite (bool): Whether to refuse weights that are not finite. Defaults to False.
+        finite (bool): Whether to refuse weights that are not finite, or of a type that layers do not have. Defaults to
+            False.
 
     Returns:
         dict[str, Tensor]: The weights.
@@ -126,6 +145,10 @@ def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool 
             raise CheckpointError(path, f'must hold tensors as {name!r}, got {type(value).__name__} as {key}')
     if finite:
         for key, value in weights.items():
-            if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            if not isinstance(value, Tensor):
+                continue
+            if (value.is_floating_point() and value.dtype not in WEIGHT_TYPES) or value.is_complex():
+                raise CheckpointError(path, f'holds weights of {value.dtype}, which no layer takes: {key}')
+            if value.is_floating_point() and not value.isfinite().all():
                 raise CheckpointError(path, f'holds weights that are not finite: {key}')
     return weights

@@ -17,6 +17,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 from tqdm import tqdm
 
+from ..text import printable
 from ..version import __version__
 from .errors import CheckpointError
 from .files import file_sha256, load_checkpoint_file, write_text
@@ -151,8 +152,8 @@ def _download(url: str, path: Path, digits: Optional[str]) -> None:
             raise  # an error of the disk, not of the network
         reason = getattr(error, 'reason', None) or error
         raise DownloadError(
-            f'{shown(url)} cannot be reached ({reason}) and {path} is not there. Try again with a network connection, '
-            'which resumes the download, or put the file there yourself'
+            f'{shown(url)} cannot be reached ({printable(reason)}) and {path} is not there. Try again with a network '
+            'connection, which resumes the download, or put the file there yourself'
         ) from error
     try:
         if digits is None:
@@ -178,7 +179,7 @@ def _record_path(partial: Path) -> Path:
 def _read_record(path: Path) -> Dict[str, Any]:
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -288,8 +289,13 @@ def _write(response, partial: Path, start: int, total: Optional[int], answer: An
         tqdm(desc=partial.stem, initial=start, total=total, unit='B', unit_scale=True, unit_divisor=1024) as bar,
     ):
         while block := response.read(BLOCK):
+            if shutil.disk_usage(partial.parent).free < len(block) + RESERVE:
+                break  # a server need not say how much it sends, nor ever end
             file.write(block)
             bar.update(len(block))
     size = partial.stat().st_size
+    if block:
+        partial.unlink()
+        raise _Interrupted(f'it has more than {size} bytes, which do not fit on the disk of {partial.parent}')
     if total is not None and size != total:
         raise _Interrupted(f'the connection ended after {size} of {total} bytes')

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Union
 
+from ..text import printable
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is refused or damaged; the message names the file and says what is wrong with it.
@@ -13,9 +15,9 @@ class CheckpointError(ValueError):
     """
 
     def __init__(self, path: Union[str, Path], fault: str) -> None:
-        super().__init__(f'{path} {fault}')
         self.path = str(path)
-        self.fault = fault
+        self.fault = printable(fault)  # it may quote the file
+        super().__init__(f'{path} {self.fault}')
 
 
 class Fault(ValueError):

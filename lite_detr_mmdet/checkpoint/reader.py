@@ -187,7 +187,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         raise Fault('it was written on a big-endian machine')
     content = load(load_storage)
     keys: List[Any] = load()
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise Fault('its list of data does not match its tensors')
     for key in keys:
         storage, itemsize = storages[key]

@@ -11,10 +11,11 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .errors import Fault, Refusal
-from .unpickler import Shell, Symbol
+from .unpickler import Shell, Symbol, check_keys
 
 STATISTICS_METHODS = ('min', 'max', 'mean', 'current')
 MAX_DIMENSIONS = 32
+OTHER_NUMBERS = ('uint16', 'uint32', 'uint64', 'float8_e4m3fn', 'float8_e5m2')
 # When copied, an expanded tensor takes more memory than the file has bytes: allowed up to this many numbers.
 MAX_EXPANDED = 1 << 20
 NUMBER_KINDS = re.compile(r'([<>=|]?)(b1|i[1248]|u[1248]|f[248]|\?)')
@@ -33,6 +34,12 @@ STORAGES = {
     'ComplexFloat': torch.complex64,
 }
 
+# Types that a tensor may have; torch has others, of which its own functions know little.
+NUMBERS = {
+    *STORAGES.values(),
+    *(getattr(torch, name) for name in OTHER_NUMBERS if hasattr(torch, name)),
+}
+
 
 class StorageKind(NamedTuple):
     """Type of a storage; None for untyped bytes."""
@@ -45,6 +52,11 @@ class Storage(NamedTuple):
 
     data: torch.UntypedStorage
     dtype: Optional[torch.dtype]
+
+
+def _short(value: Any) -> str:
+    """A name in messages; anything else as its type, since lists within lists can take forever to write out."""
+    return repr(value[:100]) if isinstance(value, str) else f'a {type(value).__name__}'
 
 
 def is_count(value: Any) -> bool:
@@ -67,6 +79,8 @@ def rebuild_tensor_of_type(
     """View of a storage whose type is given separately."""
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise Fault('it holds a tensor without values')
+    if dtype not in NUMBERS:
+        raise Refusal(f'it holds a tensor of {dtype}, which models do not have')
     return _view(storage.data, dtype, offset, size, stride, requires_grad, hooks)
 
 
@@ -105,7 +119,7 @@ def make_size(values: Any) -> torch.Size:
 
 def make_device(*args: Any) -> str:
     """A device, as its name; everything is read to the CPU."""
-    if not args or not isinstance(args[0], str):
+    if not args or not isinstance(args[0], str) or not all(map(is_count, args[1:])):
         raise Fault('it holds a device without a name')
     return ':'.join(map(str, args))
 
@@ -120,7 +134,7 @@ def encode_text(text: Any, encoding: Any) -> bytes:
 def history_method(owner: Any, name: Any) -> str:
     """Stand in for ``getattr``, with which pickle looks up the statistics methods of ``HistoryBuffer``."""
     if not isinstance(owner, Symbol) or owner.new is not HistoryShell or name not in STATISTICS_METHODS:
-        raise Refusal(f'it asks for attribute {name!r} of {getattr(owner, "name", type(owner).__name__)}')
+        raise Refusal(f'it asks for attribute {_short(name)} of {getattr(owner, "name", type(owner).__name__)}')
     return name
 
 
@@ -131,7 +145,7 @@ class DtypeShell(Shell):
         super().__init__()
         match = NUMBER_KINDS.fullmatch(name) if isinstance(name, str) else None
         if match is None:
-            raise Refusal(f'it holds an array of {name!r}: only numeric arrays are read')
+            raise Refusal(f'it holds an array of {_short(name)}: only numeric arrays are read')
         self.kind = match[2]
 
     def build(self, state: Any) -> np.dtype:
@@ -219,12 +233,20 @@ def make_path(*parts: Any) -> str:
     return '/'.join(parts).replace('//', '/')
 
 
+def _first_of_pair(item: Any) -> Any:
+    if not isinstance(item, (list, tuple)) or len(item) != 2:
+        raise Fault('it holds an OrderedDict of something else')
+    return item[0]
+
+
 def make_container(kind: type):
     """Stand in for a call of a container's class."""
 
     def make(items: Any = ()) -> Any:
         if not isinstance(items, (list, tuple, dict)):
             raise Fault(f'it holds a {kind.__name__} of something else')
+        if not isinstance(items, dict):
+            check_keys(map(_first_of_pair, items) if kind is OrderedDict else items)
         return kind(items)
 
     return make

@@ -8,11 +8,16 @@ which checks its arguments. Attributes are set on nothing: the ``BUILD`` instruc
 
 import struct
 from collections import Counter, OrderedDict
-from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional
+from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from .errors import Fault, Refusal
 
 MAX_NUMBER_BYTES = 64  # of an integer: nothing in a checkpoint is larger than a 64-bit seed
+SIZED = (str, bytes, bytearray, list, tuple, dict, set)
+KEYS = (str, bytes, int, float, bool, type(None))
+# What calls may copy or make, in bytes for each byte of the file; a call counts as CALL_BYTES at least. A few bytes
+# could otherwise ask for copies of one large string again and again.
+COPIES, CALL_BYTES, SPARE = 8, 64, 1 << 20
 
 
 class Symbol:
@@ -43,11 +48,29 @@ class Shell:
         raise NotImplementedError
 
 
+def check_keys(keys: Iterable[Any]) -> None:
+    """Check that keys are plain values, or flat tuples of them.
+
+    Python hashes a key as deep as it is nested, without a limit: a deep tuple would end the process.
+
+    Raises:
+        Fault: If they are not.
+    """
+    for key in keys:
+        for part in key if type(key) is tuple else (key,):
+            if type(part) not in KEYS:
+                raise Fault(f'it holds a {type(part).__name__} as a key')
+
+
 class Mark:
     """Place on the stack where the items of a container begin."""
 
 
 MARK = Mark()
+
+
+def _is_version(item: Tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and type(item[1]) in KEYS
 
 
 class RestrictedUnpickler:
@@ -69,6 +92,7 @@ class RestrictedUnpickler:
         self.persistent_load = persistent_load
         self.stack: List[Any] = []
         self.memo: Dict[int, Any] = {}
+        self.budget = COPIES * size + SPARE
 
     def load(self) -> Any:
         """Read the object.
@@ -176,14 +200,23 @@ class RestrictedUnpickler:
         if target is None or not isinstance(args, tuple):
             name = function.name if isinstance(function, Symbol) else type(function).__name__
             raise Refusal(f'it asks for a call of {name}, which is not among the calls that make tensors')
+        self._spend(args)
         try:
             return target(*args)
         except TypeError as error:
             raise Fault(f'its call of {function.name} has the wrong arguments') from error
 
+    def _spend(self, arguments: Any) -> None:
+        """Count what a call may copy of its arguments."""
+        parts = arguments if isinstance(arguments, tuple) else (arguments,)
+        self.budget -= CALL_BYTES + sum(len(part) for part in parts if isinstance(part, SIZED))
+        if self.budget < 0:
+            raise Fault('its calls make far more data than the file has bytes')
+
     def build(self) -> None:
         state, target = self.pop(), self.pop()
         if isinstance(target, Shell):
+            self._spend(state)
             value = target.build(state)
             for key in target.memo_keys:
                 self.memo[key] = value
@@ -199,7 +232,7 @@ class RestrictedUnpickler:
         """Versions of a model's modules, which ``state_dict`` attaches to what it returns."""
         metadata = state.get('_metadata') if isinstance(state, dict) and list(state) == ['_metadata'] else None
         if not isinstance(metadata, dict) or not all(
-            isinstance(name, str) and isinstance(value, dict) and all(isinstance(key, str) for key in value)
+            isinstance(name, str) and isinstance(value, dict) and all(map(_is_version, value.items()))
             for name, value in metadata.items()
         ):
             raise Fault('the versions of its modules are not a table of numbers')
@@ -219,6 +252,7 @@ class RestrictedUnpickler:
         target = self.top()
         if type(target) not in (dict, OrderedDict, Counter) or len(items) % 2:
             raise Fault(f'its pickle is damaged: it sets items of a {type(target).__name__}')
+        check_keys(items[::2])
         for key, value in zip(items[::2], items[1::2]):
             target[key] = value
 
@@ -231,6 +265,7 @@ class RestrictedUnpickler:
         target = self.top()
         if type(target) is not set:
             raise Fault(f'its pickle is damaged: it adds to a {type(target).__name__}')
+        check_keys(items)
         target.update(items)
 
     def set_memo_next(self) -> None:

@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     check_versions()
 
 from .config_scope import register_config_scope
+from .config_text import keep_braces_in_config_text
 from .cpu_distributed import cpu_model_wrapper_cfg, enable_cpu_distributed, has_accelerator
 from .devices import check_device
 from .function_registry import add_function_registry
@@ -36,6 +37,7 @@ __all__ = [
 def apply_compat() -> None:
     """Apply all fixes; see each module for what it fixes. Applying them twice changes nothing."""
     guard_runner_checkpoints()
+    keep_braces_in_config_text()
     enable_cpu_distributed()
     register_config_scope()
     add_function_registry()

@@ -9,12 +9,14 @@ writes a file of plain values under a temporary name first. Nothing is added to 
 import functools
 import os
 import re
+import tempfile
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -45,8 +47,12 @@ def guard_runner_checkpoints() -> None:
         return
     schemes = mmengine_checkpoint.CheckpointLoader._schemes
     for prefix, loader in list(schemes.items()):
-        if loader.__name__ == 'load_from_local':
-            schemes[prefix] = load_from_local
+        own = {
+            'load_from_local': load_from_local,
+            'load_from_ceph': load_from_storage,
+            'load_from_pavi': load_from_pavi,
+        }
+        schemes[prefix] = own.get(loader.__name__, loader)  # the others download, by load_url
     mmengine_checkpoint.load_url = load_url
     Runner.resume = _checked_resume(Runner.resume)
     mmengine_runner.save_checkpoint = _plain_and_whole(mmengine_checkpoint.save_checkpoint)
@@ -70,6 +76,27 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None, **kwargs) -> dict:
     """Fetch a checkpoint for the Runner; the same as :func:`load_from_local` for addresses."""
     return read_for_runner(str(cached_weights(url)), map_location)
+
+
+def load_from_storage(filename: str, map_location: Any = None, backend: str = 'petrel') -> dict:
+    """Read a checkpoint of ``s3://`` or ``petrel://`` for the Runner."""
+    content = get_file_backend(filename, backend_args=dict(backend=backend)).get(filename)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'checkpoint.pth'
+        path.write_bytes(content)
+        try:
+            return read_for_runner(str(path), map_location)
+        except CheckpointError as error:
+            raise CheckpointError(filename, error.fault) from error
+
+
+def load_from_pavi(filename: str, map_location: Any = None) -> dict:
+    """Refuse ``pavi://``, whose client loads what it downloads by itself.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(f'weights must be a file or a URL, got {filename!r}: download it, and name the file')
 
 
 def read_for_runner(path: str, map_location: Any = None) -> dict:

@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from ..text import printable
+
 MIN_SIDE = 8  # pixels of a prepared image: less than one cell of the second feature map
 
 
 class DatasetError(ValueError):
     """A dataset that cannot be used; the message names the file and says what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))  # it may quote the file
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
@@ -59,7 +64,7 @@ def read_categories(ann_file: Any) -> List[str]:
     try:
         content = json.loads(Path(ann_file).read_text())
         return [str(category['name']) for category in content['categories']]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{ann_file} must be annotations in COCO's format: {type(error).__name__}: {error}"
         ) from error

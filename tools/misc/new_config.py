@@ -21,6 +21,7 @@ from mmengine.config import Config
 from lite_detr_mmdet.datasets.formats import FormatError
 from lite_detr_mmdet.datasets.formats.folder import CocoFolder, open_folder
 from lite_detr_mmdet.datasets.inspection.config import read_splits
+from lite_detr_mmdet.text import printable
 from lite_detr_mmdet.utils import existing_checkpoint, existing_config, silence_upstream_warnings
 from lite_detr_mmdet.zoo import config_folder, find_model, get_config
 
@@ -121,8 +122,8 @@ def main() -> None:
         partial.write(text)
     os.chmod(partial.name, 0o644)
     os.replace(partial.name, args.out)
-    print(*folder.notes, sep='\n')
-    print(f'wrote {args.out}: {len(folder.classes)} classes, {", ".join(folder.classes)}\n')
+    print(*map(printable, folder.notes), sep='\n')
+    print(printable(f'wrote {args.out}: {len(folder.classes)} classes, {", ".join(folder.classes)}\n'))
     print('next:')
     print(f'  python -m lite_detr_mmdet check {args.out}')
     print(f'  python -m lite_detr_mmdet train {args.out} --auto-scale-lr')

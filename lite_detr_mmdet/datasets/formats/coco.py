@@ -24,6 +24,28 @@ def write_json(path: Path, content: Any) -> None:
         raise
 
 
+def read_coco(path: Path) -> Dict[str, Any]:
+    """Read annotations in COCO's format; what their parts are called and numbered with is checked, values are not.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        FormatError: If it is not JSON with lists of images, annotations and categories, or an id is no number or text.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f'is not JSON: {error}') from error
+    for key in ('images', 'annotations', 'categories'):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise FormatError(f'must hold a list of {key} in COCO format')
+        for entry in entries:
+            for name in ('id', 'image_id', 'category_id', 'file_name', 'name'):
+                if isinstance(entry.get(name), (list, dict)):
+                    raise FormatError(f'must hold a number or a text as {name} in {key}, got {str(entry[name])[:60]}')
+    return content
+
+
 def to_coco(images: List[ImageEntry], classes: tuple) -> Dict[str, list]:
     """COCO's dictionary of some images; category ids are the positions of ``classes``."""
     ids = {name: index for index, name in enumerate(classes)}

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Callable, List, Optional
 
+from ...text import printable
 from .coco import to_coco, write_coco_folder, write_json
 from .detection_set import DetectionSet, FormatError
 from .split import split_by_content
@@ -47,7 +48,7 @@ def convert(data: DetectionSet, out: Path, val_share: float = 0.2) -> List[str]:
     if len(data.problems) > SHOWN_PROBLEMS:
         lines.append(f'  ... and {len(data.problems) - SHOWN_PROBLEMS} more')
     lines.append(f'{len(data.problems)} problems' if data.problems else 'no problems')
-    return lines + [f'wrote {path}' for path in files]
+    return [printable(line) for line in lines + [f'wrote {path}' for path in files]]
 
 
 def run_converter(

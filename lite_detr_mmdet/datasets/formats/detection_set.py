@@ -7,11 +7,16 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from PIL import Image, UnidentifiedImageError
 
+from ...text import printable
+
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 class FormatError(ValueError):
     """A folder or file cannot be read as what it should be; the message names it and says what was expected."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))  # it may quote the file
 
 
 class Box(NamedTuple):

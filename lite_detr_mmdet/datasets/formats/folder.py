@@ -1,11 +1,12 @@
 """Recognise the format of a folder of data, and find the parts of one in COCO format."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
-from .coco import write_coco_folder
+from .coco import read_coco, write_coco_folder
 from .detection_set import DetectionSet, FormatError
 from .split import split_by_content
 from .voc import read_voc
@@ -124,7 +125,7 @@ def _describe(root: Path, files: Dict[str, Path], notes: List[str]) -> CocoFolde
             )
     splits, most = {}, 0
     for split, path in files.items():
-        content = json.loads(path.read_text())
+        content = _read(path)
         if not content['images']:
             raise FormatError(f'{path} lists no image')
         splits[split] = CocoSplit(
@@ -145,11 +146,24 @@ def _describe(root: Path, files: Dict[str, Path], notes: List[str]) -> CocoFolde
     return CocoFolder(root, classes, splits, most, notes)
 
 
+def _read(path: Path) -> Dict[str, Any]:
+    try:
+        content = read_coco(path)
+    except FormatError as error:
+        raise FormatError(f'{path} {error}') from error
+    for kind, name in (('images', 'file_name'), ('categories', 'name')):
+        if not all(isinstance(entry.get(name), str) for entry in content[kind]):
+            raise FormatError(f'{path} must hold a {name} for each of its {kind}')
+    if not all(isinstance(entry.get('id'), int) for entry in content['categories']):
+        raise FormatError(f'{path} must hold a number as the id of each of its categories')
+    return content
+
+
 def _image_prefix(root: Path, ann_file: Path, split: str, name: str) -> str:
     folders = [root / 'images', root / 'images' / split, root / split, ann_file.parent, root]
     folders += [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.startswith(split)]
     for folder in folders:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             prefix = folder.relative_to(root).as_posix()
             return '' if prefix == '.' else f'{prefix}/'
     looked = ', '.join(str(folder) for folder in dict.fromkeys(folders))

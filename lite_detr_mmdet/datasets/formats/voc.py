@@ -1,6 +1,7 @@
 """Read Pascal VOC: an XML file for each image, in VOC's folders or beside the images."""
 
 import xml.etree.ElementTree as ElementTree
+import xml.parsers.expat as expat
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -118,12 +119,19 @@ def _parse_xml(path: Path) -> ElementTree.Element:
     if size > MAX_XML_BYTES:
         raise FormatError(f'has {size} bytes, too many for an annotation')
     content = path.read_bytes()
-    if b'<!DOCTYPE' in content or b'<!ENTITY' in content:
-        raise FormatError('declares entities, which annotations do not need')  # they can grow without bound
+    scanner = expat.ParserCreate()
+    scanner.StartDoctypeDeclHandler = _refuse_doctype
     try:
+        scanner.Parse(content, True)
         return ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, expat.ExpatError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
         raise FormatError(f'is not XML: {error}') from error
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise FormatError('declares entities, which annotations do not need')  # they can grow without bound
 
 
 def _read_splits(root: Path, entries: Dict[str, ImageEntry], problems: List[Problem]) -> Dict[str, List[ImageEntry]]:

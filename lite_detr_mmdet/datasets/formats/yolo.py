@@ -1,5 +1,6 @@
 """Read the format of YOLO: a ``data.yaml`` and a text file of normalised boxes for each image."""
 
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -17,6 +18,7 @@ from .detection_set import (
 )
 
 SPLITS = ('train', 'val', 'test')
+MAX_YAML_BYTES = 1 << 20
 
 
 def read_yolo(source: Path) -> DetectionSet:
@@ -38,7 +40,7 @@ def read_yolo(source: Path) -> DetectionSet:
     classes = _read_names(path, content)
     root = Path(content['path']) if isinstance(content.get('path'), str) else Path('.')
     # Relative to the file; tools also write a path of their own disk, which is none here.
-    root = next((folder for folder in (path.parent / root, root) if folder.is_dir()), path.parent)
+    root = next((folder for folder in (path.parent / root, root) if os.path.isdir(folder)), path.parent)
     problems: List[Problem] = []
     splits: Dict[str, List[ImageEntry]] = {}
     for split in SPLITS:
@@ -71,9 +73,15 @@ def find_data_yaml(source: Path) -> Path:
 
 
 def _read_yaml(path: Path) -> Dict[str, Any]:
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise FormatError(f'{path} has {path.stat().st_size} bytes, too many for a data.yaml')
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text()
+        # What is named once and used often, again and again, grows without bound when it is written out.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise FormatError(f'{path} holds an alias (*name), which a data.yaml does not need')
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise FormatError(f'{path} is not YAML: {error}') from error
     if not isinstance(content, dict):
         raise FormatError(f'{path} must hold settings such as train, val and names, got {type(content).__name__}')
@@ -83,10 +91,10 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
 def _read_names(path: Path, content: Dict[str, Any]) -> Tuple[str, ...]:
     names = content.get('names')
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise FormatError(f'{path}: names must be numbered from 0 without gaps, got {sorted(names, key=str)}')
         names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or any(isinstance(name, (list, dict)) for name in names):
         raise FormatError(f'{path}: names must list the classes, got {names!r}')
     names = tuple(str(name) for name in names)
     if len(set(names)) != len(names):
@@ -101,7 +109,7 @@ def _list_images(path: Path, root: Path, split: str, entry: Any, problems: List[
     for item in entry if isinstance(entry, list) else [entry]:
         # Written by hand or by tools relative to the file, to `path`, or one folder too high ('../train/images').
         options = [root / str(item), path.parent / str(item), root / str(item).removeprefix('../')]
-        place = next((option for option in options if option.exists()), None)
+        place = next((option for option in options if os.path.exists(option)), None)
         if place is None:
             raise FormatError(f'{path}: {split}: there is no {options[0]}')
         if place.is_dir():
@@ -109,7 +117,8 @@ def _list_images(path: Path, root: Path, split: str, entry: Any, problems: List[
             continue
         for number, line in enumerate(place.read_text(errors='replace').splitlines(), 1):
             if line.strip():
-                image = next((o for o in (place.parent / line.strip(), root / line.strip()) if o.is_file()), None)
+                names = (place.parent / line.strip(), root / line.strip())
+                image = next((name for name in names if os.path.isfile(name)), None)
                 if image is None:
                     problems.append(
                         Problem(f'{place}, line {number}', f'there is no image {line.strip()!r}: left out')

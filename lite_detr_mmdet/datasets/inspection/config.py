@@ -1,12 +1,12 @@
 """What a config says about its data: files, classes, sizes and heads."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 
+from ..formats.coco import read_coco
 from .findings import Finding
 
 SPLITS = ('train', 'val', 'test')
@@ -106,15 +106,7 @@ def read_annotation_file(path: Path) -> Dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError('there is no such file')
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f'is not JSON: {error}') from error
-    for key in ('images', 'annotations', 'categories'):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f'must hold a list of {key} in COCO format')
-    return content
+    return read_coco(path)
 
 
 def _scales(pipeline: Any) -> Iterator[Tuple[int, int]]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Dict, List, NamedTuple
 
+from ...text import printable
+
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 
 # Each kind of finding: how bad it is, and the remedy.
@@ -89,4 +91,4 @@ class Report:
                     lines.append(f'  ... and {len(found) - shown} more')
         counts = {level: sum(f.severity == level for f in self.findings) for level in (ERROR, WARNING, NOTE)}
         lines += ['', ', '.join(f'{count} {level}{"" if count == 1 else "s"}' for level, count in counts.items())]
-        return '\n'.join(lines)
+        return '\n'.join(map(printable, lines))

@@ -57,7 +57,7 @@ def _fix(split: Split, seen: Set[str]) -> Tuple[Dict[str, Any], str]:
         if finding is not None and finding.kind != 'image-size':
             continue
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest in seen or image.get('id') in old_ids:
+        if digest in seen or 'id' not in image or image['id'] in old_ids:
             continue
         seen.add(digest)
         if finding is not None:

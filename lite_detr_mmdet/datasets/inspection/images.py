@@ -1,6 +1,7 @@
 """The image files: are they there, can they be decoded, are they as large as the list says, are two the same?"""
 
 import hashlib
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
@@ -25,7 +26,7 @@ def check_images(splits: List[Split]) -> Iterator[Finding]:
             finding = check_image(split, image, path)
             if finding is not None:
                 yield finding
-            if path.is_file():
+            if os.path.isfile(path):  # unlike Path's, this is False for names that no file can have
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 seen[digest].append((split, str(image.get('file_name'))))
     for places in seen.values():
@@ -42,7 +43,7 @@ def check_images(splits: List[Split]) -> Iterator[Finding]:
 
 def check_image(split: Split, image: dict, path: Path) -> Optional[Finding]:
     """The first thing that is wrong with an image, None if nothing is."""
-    if not isinstance(image.get('file_name'), str) or not path.is_file():
+    if not isinstance(image.get('file_name'), str) or not os.path.isfile(path):
         return Finding('missing-image', f'{split.ann_file}, image {image.get("id")}', f'there is no {path}')
     try:
         with Image.open(path) as file:

@@ -6,6 +6,7 @@ from typing import List
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ...text import printable
 from .annotations import read_box
 from .config import Split
 from .images import check_image, image_path
@@ -64,7 +65,12 @@ def draw_tile(split: Split, image: dict) -> Image.Image:
         # Names that the config does not have are drawn white: they will be ignored.
         color = COLORS[order[name] % len(COLORS)] if name in order else 'white'
         x, y, width, height = (value * factor for value in box)
-        draw.rectangle((x, y, max(x, x + width), max(y, y + height)), outline=color, width=1)
-        draw.text((x + 1, max(0, y - 11)), name, fill=color, font=font)
-    draw.text((2, TILE[1] - caption + 1), f'{split.name}: {image.get("file_name")}'[:52], fill='white', font=font)
+        corners = (x, y, max(x, x + width), max(y, y + height))
+        # Far outside of the tile there is nothing to draw, and PIL would count every pixel up to there.
+        draw.rectangle([max(-9, min(value, TILE[0] + 9)) for value in corners], outline=color, width=1)
+        place = (max(-9, min(x + 1, TILE[0])), max(0, min(y - 11, TILE[1])))
+        draw.text(place, printable(name)[:52], fill=color, font=font)
+    draw.text(
+        (2, TILE[1] - caption + 1), printable(f'{split.name}: {image.get("file_name")}')[:52], fill='white', font=font
+    )
     return tile

@@ -1,0 +1,120 @@
+"""Data sets of strangers: annotations of wrong types, YAML and XML that grow, names that steer a terminal."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from lite_detr_mmdet.datasets.formats.convert import convert
+from lite_detr_mmdet.datasets.formats.detection_set import FormatError
+from lite_detr_mmdet.datasets.formats.folder import open_folder
+from lite_detr_mmdet.datasets.formats.voc import read_voc
+from lite_detr_mmdet.datasets.formats.yolo import read_yolo
+from lite_detr_mmdet.datasets.inspection import inspect_config, read_splits
+from lite_detr_mmdet.datasets.inspection.fixes import fix_splits
+from lite_detr_mmdet.datasets.inspection.sheet import draw_sheet
+
+LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
+    f'a{level}: &a{level} [{", ".join([f"*a{level - 1}"] * 10)}]\n' for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    'content, fault',
+    [
+        (LISTS + 'names: [*a11]', 'holds an alias'),
+        (LISTS + 'names: [a]\ntrain: *a11', 'holds an alias'),
+        ('names: ' + '[' * 3000, 'is not YAML'),
+        ('names: [[a]]', 'names must list the classes'),
+        ('names: {a: 1, 1: b}', 'numbered from 0'),
+        ('? [a]\n: b\nnames: [a]', 'is not YAML'),
+        ('names: [a]\ntrain: ' + 'x' * 5000, 'there is no'),
+        ('names: [a]\npath: ' + 'x' * 5000 + '\ntrain: y', 'there is no'),
+        ('names: [a]\ntrain: "\\0"', 'there is no'),
+        ('#' * (1 << 20) + '\nnames: [a]', 'too many for a data.yaml'),
+        ('names: ["\\e[2J", "\\e[2J"]', 'names must differ, got .*x1b'),
+    ],
+    ids=range(11),
+)
+def test_yaml(tmp_path, content, fault):
+    (tmp_path / 'data.yaml').write_text(content)
+    with pytest.raises(FormatError, match=fault):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-16'])
+def test_entities_of_xml(tmp_path, encoding):
+    text = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY b "x">]><annotation>&b;</annotation>'
+    (tmp_path / 'a.xml').write_bytes(text.encode(encoding))
+    with pytest.raises(FormatError, match='declares entities'):
+        read_voc(tmp_path)
+
+
+def coco(**changes) -> dict:
+    """Annotations of one image, with some entries changed."""
+    content = dict(
+        images=[dict(id=0, file_name='a.png', width=16, height=16)],
+        annotations=[dict(id=1, image_id=0, category_id=0, bbox=[1, 1, 4, 4])],
+        categories=[dict(id=0, name='bolt')],
+    )
+    for place, value in changes.items():
+        kind, _, name = place.partition('_')
+        if name:
+            content[kind][0][name] = value
+        else:
+            content[kind] = value
+    return content
+
+
+def write(folder, content) -> Config:
+    """The annotations as a folder with a config."""
+    (folder / 'annotations').mkdir(exist_ok=True)
+    (folder / 'images').mkdir(exist_ok=True)
+    Image.new('RGB', (16, 16)).save(folder / 'images' / 'a.png')
+    for split in ('train', 'val'):
+        (folder / 'annotations' / f'{split}.json').write_text(json.dumps(content))
+    dataset = dict(ann_file='annotations/train.json', data_root=str(folder), data_prefix=dict(img='images/'))
+    return Config(dict(train_dataloader=dict(dataset=dataset), model=dict(num_queries=3)))
+
+
+VALUES = (None, [], {}, [[]], 'x', '\x1b[2J', -1, 1.5, 1e308, True, '../../../etc/passwd', 'x' * 3000, 'a\0b')
+PLACES = ('images', 'annotations', 'categories') + tuple(
+    f'{kind}_{name}'
+    for kind, names in dict(
+        images=('id', 'file_name', 'width', 'height'),
+        annotations=('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+        categories=('id', 'name'),
+    ).items()
+    for name in names
+)
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_annotations_of_wrong_types(tmp_path, place):
+    """Whatever an annotation file holds, it is inspected, mended and drawn, or refused with its name."""
+    for index, value in enumerate(VALUES):
+        cfg = write(tmp_path, coco(**{place: value}))
+        report = inspect_config(cfg)
+        assert '\x1b' not in report.format(99)
+        splits = [split for split in read_splits(cfg).splits if split.content]
+        draw_sheet(splits, tmp_path / 'sheet.png')
+        fix_splits(splits, tmp_path / f'fixed {index}')
+        try:
+            open_folder(tmp_path)
+        except FormatError as error:
+            assert str(tmp_path) in str(error) and '\x1b' not in str(error)
+
+
+def test_huge_boxes_are_drawn(tmp_path):
+    for box in ([-1e308, -1e308, 1e308, 1e308], [0, 0, 1e12, 1e12], [1e12, 1e12, 1, 1]):
+        splits = read_splits(write(tmp_path, coco(annotations_bbox=box))).splits
+        draw_sheet(splits, tmp_path / 'sheet.png')
+
+
+def test_names_do_not_steer_the_terminal(tmp_path):
+    (tmp_path / 'data.yaml').write_text('names: ["\\e[2Jbolt"]\ntrain: images')
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (16, 16)).save(tmp_path / 'images' / 'a.png')
+    lines = convert(read_yolo(tmp_path), tmp_path / 'out')
+    assert 'classes: \ufffd[2Jbolt' in lines and not any('\x1b' in line for line in lines)
