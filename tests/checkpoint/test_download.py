@@ -5,6 +5,7 @@ import io
 import json
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -256,3 +257,26 @@ def test_files(tmp_path):
     assert cached_weights(path) == cached_weights(str(path)) == path
     with pytest.raises(ValueError, match='sha256 must be 8 to 64 hexadecimal digits'):
         cached_weights('http://127.0.0.1:9/a.pth', sha256='../x')
+
+
+def test_body_that_does_not_end(server, cache, monkeypatch):
+    """A server need not say how much it sends: the disk is not filled, and nothing stays behind."""
+    free = iter([download.RESERVE + 3 * download.BLOCK, download.RESERVE + 2 * download.BLOCK, download.RESERVE])
+    monkeypatch.setattr(download.shutil, 'disk_usage', lambda path: SimpleNamespace(free=next(free)))
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(5):
+            handler.wfile.write(bytes(download.BLOCK))
+
+    server.answer = answer
+    with pytest.raises(DownloadError, match=f'it has more than {2 * download.BLOCK} bytes, which do not fit'):
+        cached_weights(f'{server.url}/model.pth')
+    assert downloads(cache) == []
+
+
+def test_reason_of_a_server_is_text(server, cache):
+    server.answer = lambda handler: handler.send_error(404, '\x1b[2Jgone')
+    with pytest.raises(DownloadError, match='cannot be reached \\(\ufffd\\[2Jgone\\)'):
+        cached_weights(f'{server.url}/model.pth')
