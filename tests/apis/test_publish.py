@@ -58,7 +58,8 @@ def test_published_file(run, tmp_path):
     assert '/home/somebody' not in meta['cfg']
     assert published.path.stat().st_size < run.stat().st_size
     card = published.card.read_text()
-    for text in ('# small\n', published.sha256, '`LiteDINO`', 'disc, rectangle, triangle', '| coco/bbox_mAP | 0.25 |'):
+    names = '`disc`, `rectangle`, `triangle`'
+    for text in ('# small\n', published.sha256, '`LiteDINO`', names, '| coco/bbox_mAP | 0.25 |'):
         assert text in card
 
 
