@@ -16,6 +16,7 @@ MARK = re.compile(rf'# (?:.*\b)?(?:needs (?:{NEEDS})|takes (?:minutes|hours))\b'
 COMFORTS = 'tests/tools/test_train_comforts.py'
 OWN_DATA, GET_FLOPS = 'tests/tools/test_own_data.py', 'tests/tools/test_get_flops.py'
 PACKAGING = 'tests/test_packaging.py'
+VIEWER = 'tests/tools/test_visualize_attention.py'
 MODEL_ZOO = 'tests/dev_scripts/test_update_model_zoo.py'
 # Beginning of a command -> the test that runs it, or the stage of .ci/run that does.
 RUN_BY = {
@@ -46,6 +47,7 @@ RUN_BY = {
     r'python tools/analysis_tools/plot_run.py': f'{COMFORTS}::test_plot',
     r'(pip install )?tensorboard\b': f'{COMFORTS}::test_curves_for_tensorboard_where_it_is_installed',
     r'python -m lite_detr_mmdet mmdet (browse_d|confusion_m)': 'tests/tools/test_test.py::test_tools_of_mmdet',
+    r'python (tools/analysis_tools/visualize_|-m lite_detr_mmdet )attention': f'{VIEWER}::test_pictures',
     r'python tools/deployment/export_onnx.py': 'tests/export/test_onnx.py::test_is_verified_and_tells_of_itself',
     r'python demo/image_demo.py': 'tests/tools/test_image_demo.py::test_folder',
     r'python demo/video_demo.py': 'tests/demo/test_video_demo.py::test_video_file',

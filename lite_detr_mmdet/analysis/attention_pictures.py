@@ -129,7 +129,7 @@ def draw_selection(image: np.ndarray, traces: Dict[str, AttentionTrace]) -> Figu
                 x = (tokens % width + 0.5) * width_height[0] / width
                 y = (tokens // width + 0.5) * width_height[1] / height
                 axis.plot(x, y, '+', color='cyan', markersize=4, markeredgewidth=0.8)
-                number = f', {len(tokens)} queries'
+                number = f', {len(tokens)} chosen'
             axis.set_title(f'{height}x{width} tokens{number}', fontsize=8)
             figure.colorbar(drawn, ax=axis, shrink=0.8, label='score', pad=0.01)
             first += height * width
