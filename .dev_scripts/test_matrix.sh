@@ -42,9 +42,9 @@ make_environment() {
         PYTHON=$python TORCH=torch==$torch MMCV=$stack .dev_scripts/setup_env.sh "$venv" none
         return
     fi
-    # onedl-mmdetection requires imgaug, which does not work with numpy 2 and which detection does not need. So OneDL's
-    # packages come without their requirements, which are those of OpenMMLab's. Without torch in the environment of its
-    # build, onedl-mmcv has no compiled operators.
+    # onedl-mmdetection requires imgaug, which does not load on numpy 2; this package stands in for it. So OneDL's
+    # packages come without their requirements: those of OpenMMLab's do. Without torch in the environment of its build,
+    # onedl-mmcv has no compiled operators.
     PYTHON=$python TORCH=torch==$torch .dev_scripts/setup_env.sh "$venv" none &&
         "$venv/bin/python" -m pip uninstall -q -y mmcv-lite mmdet mmengine &&
         "$venv/bin/python" -m pip install -q --no-compile --no-deps \
@@ -92,7 +92,7 @@ for name in "$@"; do
             4) status="tests fail, see $log" ;;
             *) status="training or detection fails, see $log" ;;
         esac
-        versions=$("$matrix/$name/venv/bin/python" .dev_scripts/smoke_test.py --versions 2>/dev/null || echo "$versions")
+        versions=$("$matrix/$name/venv/bin/python" .dev_scripts/smoke_test.py --versions 2>/dev/null | tail -n 1 | grep '|' || echo "$versions")
         [ -n "${KEEP:-}" ] || rm -rf "${matrix:?}/$name"
     fi
     echo "| $name | $versions | $status |" | tee "$matrix/results/$name.txt"

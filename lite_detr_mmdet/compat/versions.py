@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from packaging.version import Version
 
+from .imgaug_stand_in import stand_in_for_imgaug
 from .mmcv_ext import INSTALL_MMCV_WITH_OPERATORS, stand_in_for_mmcv_ext
 
 INSTALL_MMCV = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.0.0,<2.2.0'"
@@ -96,6 +97,8 @@ def check_versions() -> None:
             # mmdet refuses versions of mmcv and mmengine by assertion on import; its own version is known before.
             ((name, version),) = distributions.items()
             check_version(module_name, version, [name])
+            if name == 'onedl-mmdetection':
+                stand_in_for_imgaug()
         try:
             module = importlib.import_module(module_name)
         except (ImportError, AssertionError) as error:
