@@ -7,7 +7,7 @@ from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import METRICS
 
 
-@METRICS.register_module()
+@METRICS.register_module(force=True)  # OneDL's mmdet has one of this name
 class FasterCocoMetric(CocoMetric):
     """mmdet's ``CocoMetric`` with the same numbers from C++ instead of Python.
 
