@@ -8,9 +8,11 @@ tools/deployment/export_onnx.py writes. A model with the compiled operators as n
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
+from typing import Collection, Dict, Iterator, Tuple
 
 import cv2
 import numpy as np
@@ -59,7 +61,9 @@ class OpenVino:
         self.shape = [size.get_length() if size.is_static else 'dynamic' for size in network.inputs[0].partial_shape]
 
     def __call__(self, images: np.ndarray) -> list:
-        self.request.infer({'images': images})
+        # Not `infer`: with one thread it hides exceptions and returns what was there before (2026.4).
+        self.request.start_async({'images': images})
+        self.request.wait()
         return [self.request.get_tensor(name).data for name in ('boxes', 'scores', 'labels')]
 
 
@@ -102,22 +106,12 @@ def draw(image: np.ndarray, detections: tuple, classes: list, threshold: float) 
     return image
 
 
-def frames_of(source: Path):
-    """Name and image of each image or frame."""
+def read_pictures(source: Path) -> Iterator[Tuple[str, np.ndarray]]:
+    """Name and content of an image or of each image in a folder."""
     if source.is_dir():
         paths = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES)
         if not paths:
             raise SystemExit(f'error: {source} holds no image ({", ".join(IMAGES)})')
-    elif source.suffix.lower() in VIDEOS and source.is_file():
-        video, index = cv2.VideoCapture(str(source)), 0
-        while True:
-            found, frame = video.read()
-            if not found:
-                if index == 0:
-                    raise SystemExit(f'error: {source} cannot be read as a video')
-                return
-            yield f'{source.stem}_{index:06d}.jpg', frame
-            index += 1
     elif source.is_file():
         paths = [source]
     else:
@@ -129,26 +123,57 @@ def frames_of(source: Path):
         yield path.name, image
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('model', type=Path, help='exported model')
-    parser.add_argument('source', type=Path, help='image, folder of images, or video')
-    parser.add_argument('out_dir', type=Path, help='folder for pictures and detections.json')
+def read_frames(video: cv2.VideoCapture, source: Path) -> Iterator[Tuple[str, np.ndarray]]:
+    """Number and content of each frame."""
+    for index in itertools.count():
+        found, frame = video.read()
+        if not found:
+            if index == 0:
+                raise SystemExit(f'error: {source} cannot be read as a video')
+            return
+        yield str(index), frame
+
+
+def percentiles(seconds: Collection[float]) -> Dict[str, float]:
+    """Percentiles in milliseconds; empty without times."""
+    if not seconds:
+        return {}
+    return {f'p{q}': round(1e3 * float(np.percentile(list(seconds), q)), 2) for q in (50, 90, 99)}
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options on how to run a model."""
     parser.add_argument('--runtime', choices=('onnxruntime', 'openvino'), default='onnxruntime')
     parser.add_argument('--threads', type=int, default=0, help='threads (0: one for each core)')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='smallest score to draw and to write (0.3)')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='smallest score that counts (0.3)')
     parser.add_argument('--library', default='', help='library of the compiled operators, for models with their nodes')
-    parser.add_argument('--latency', action='store_true', help='print percentiles of the time of one image')
-    args = parser.parse_args()
+
+
+def load_model(args: argparse.Namespace) -> tuple:
+    """The model that the arguments name, its preprocessing and its classes."""
     if not args.model.is_file():
         raise SystemExit(f'error: must be a model file that exists, got {str(args.model)!r}')
     model = {'onnxruntime': OnnxRuntime, 'openvino': OpenVino}[args.runtime](args.model, args.threads, args.library)
     if 'preprocessing' not in model.metadata:
         raise SystemExit(f'error: {args.model} has no metadata `preprocessing`: it must come from export_onnx.py')
-    preprocessing, classes = json.loads(model.metadata['preprocessing']), json.loads(model.metadata['classes'])
+    return model, json.loads(model.metadata['preprocessing']), json.loads(model.metadata['classes'])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('model', type=Path, help='exported model')
+    parser.add_argument('source', type=Path, help='image, folder of images, or video')
+    parser.add_argument('out_dir', type=Path, help='folder for pictures (of a video: a video) and detections.json')
+    parser.add_argument('--latency', action='store_true', help='print percentiles of the time of one image')
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    model, preprocessing, classes = load_model(args)
+    video = (
+        cv2.VideoCapture(str(args.source)) if args.source.suffix.lower() in VIDEOS and args.source.is_file() else None
+    )
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    results, seconds = {}, []
-    for name, image in frames_of(args.source):
+    results, seconds, writer = {}, [], None
+    for name, image in read_pictures(args.source) if video is None else read_frames(video, args.source):
         start = time.perf_counter()
         boxes, scores, labels = detect(model, image, preprocessing)
         seconds.append(time.perf_counter() - start)
@@ -156,14 +181,22 @@ def main() -> None:
         results[name] = dict(
             boxes=boxes[kept].round(3).tolist(), scores=scores[kept].tolist(), labels=labels[kept].tolist()
         )
-        cv2.imwrite(str(args.out_dir / name), draw(image, (boxes, scores, labels), classes, args.score_thr))
+        picture = draw(image, (boxes, scores, labels), classes, args.score_thr)
+        if video is None:
+            cv2.imwrite(str(args.out_dir / name), picture)
+        else:
+            if writer is None:
+                path, rate = args.out_dir / f'{args.source.stem}.mp4', video.get(cv2.CAP_PROP_FPS) or 25.0
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, picture.shape[1::-1])
+            writer.write(picture)
+    if writer is not None:
+        writer.release()
     (args.out_dir / 'detections.json').write_text(json.dumps(results))
     print(f'{len(results)} images, {sum(len(item["scores"]) for item in results.values())} detections: {args.out_dir}')
     if args.latency:
-        steady = 1e3 * np.array(seconds[1:] or seconds)  # the first one warms up
-        print(
-            ', '.join(f'p{q}: {np.percentile(steady, q):.1f} ms' for q in (50, 90, 99)) + f' of {len(steady)} images'
-        )
+        steady = seconds[1:] or seconds  # the first one warms up
+        described = ', '.join(f'{name}: {value:.1f} ms' for name, value in percentiles(steady).items())
+        print(f'{described} of {len(steady)} images')
 
 
 if __name__ == '__main__':

@@ -134,6 +134,16 @@ def dynamic_shapes(detector: ExportableDetector, images: ImageFormat) -> Optiona
     return tuple(shapes)
 
 
+def traceable(detector: ExportableDetector, images: ImageFormat) -> ImageFormat:
+    """A format with which a dynamic model can be traced: two images, sides that differ, no level one token wide."""
+    if not images.dynamic:
+        return images
+    smallest = smallest_size(detector, getattr(detector.model, 'as_two_stage', True))
+    return images._replace(
+        batch=max(images.batch, 2), height=max(images.height, smallest), width=max(images.width, smallest + 32)
+    )
+
+
 def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, slim: bool = True) -> Any:
     """The ONNX model with its outputs and the additional ones for verification.
 
@@ -150,11 +160,7 @@ def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, 
     require('onnx', 'onnxscript', 'onnxslim')
     if opset not in OPSETS:
         raise ValueError(f'opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}')
-    if images.dynamic:
-        smallest = smallest_size(detector, getattr(detector.model, 'as_two_stage', True))
-        images = images._replace(
-            batch=max(images.batch, 2), height=max(images.height, smallest), width=max(images.width, smallest + 32)
-        )
+    images = traceable(detector, images)
     two_stage = getattr(detector.model, 'as_two_stage', True)
     shapes = dynamic_shapes(detector, images)
     inputs = example_inputs(images)

@@ -57,6 +57,7 @@ class OnnxRuntimeRunner:
         model = model if isinstance(model, bytes) else str(model)
         self.session = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         self.output_names = [output.name for output in self.session.get_outputs()]
+        self.input_size = tuple(self.session.get_inputs()[0].shape[2:])  # (height, width), names where they may change
 
     def __call__(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         return dict(zip(self.output_names, self.session.run(None, inputs)))
@@ -92,7 +93,12 @@ class OpenVinoRunner:
         self.compiled = core.compile_model(self.network, 'CPU', config)
         self.request = self.compiled.create_infer_request()
         self.output_names = [output.get_any_name() for output in self.compiled.outputs]
+        sizes = self.network.input('images').partial_shape[2:]
+        self.input_size = tuple(size.get_length() if size.is_static else str(size) for size in sizes)
 
     def __call__(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        results = self.request.infer(inputs)
+        # Not `infer`: with one thread it hides exceptions and returns what was there before (2026.4).
+        self.request.start_async(inputs)
+        self.request.wait()
+        results = self.request.results
         return {name: np.array(results[index]) for index, name in enumerate(self.output_names)}

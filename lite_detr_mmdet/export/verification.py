@@ -1,7 +1,6 @@
 """Check that an exported model gives the predictions of the original model."""
 
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from .compare import BOUNDS, Bounds, Detections, Difference, compare_detections, relative_l2
 from .detector import ExportableDetector
 from .images import read_images
+from .measurement import Measurement, measure_peak, measure_seconds
 from .onnx_model import ImageFormat
 
 Runner = Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]
@@ -98,45 +98,6 @@ def split(outputs: Dict[str, np.ndarray]) -> List[Detections]:
     return [Detections(*item) for item in zip(outputs['boxes'], outputs['scores'], outputs['labels'])]
 
 
-class Measurement(NamedTuple):
-    """Median seconds of a call, and how much memory it needs beyond what is loaded, in bytes (None: not known)."""
-
-    seconds: float
-    memory: Optional[int]
-
-
-def measure(call: Callable[[], object], repeats: int = 3) -> Measurement:
-    """Time a call, after one that warms up."""
-    call()
-    before, seconds = _reset_peak(), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    peak = _status('VmHWM')
-    return Measurement(statistics.median(seconds), None if before is None or peak is None else max(peak - before, 0))
-
-
-def _status(name: str) -> Optional[int]:
-    """A line of /proc/self/status in bytes, where there is one."""
-    try:
-        for line in Path('/proc/self/status').read_text().splitlines():
-            if line.startswith(f'{name}:'):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
-
-
-def _reset_peak() -> Optional[int]:
-    """Start anew with the largest memory of this process; its memory now, or None where that is not possible."""
-    try:
-        Path('/proc/self/clear_refs').write_text('5')
-    except OSError:
-        return None
-    return _status('VmRSS')
-
-
 class Report(NamedTuple):
     """What verification found.
 
@@ -151,13 +112,7 @@ class Report(NamedTuple):
     exported: Measurement
 
     def __str__(self) -> str:
-        def describe(name: str, found: Measurement) -> str:
-            memory = (
-                'not measured here' if found.memory is None else f'{found.memory / 1e6:.0f} MB beyond what is loaded'
-            )
-            return f'{name}: {found.seconds * 1e3:.1f} ms, peak memory {memory}'
-
-        return '\n'.join([*self.lines, describe('model in torch', self.model), describe('exported', self.exported)])
+        return '\n'.join([*self.lines, f'model in torch: {self.model}', f'exported: {self.exported}'])
 
 
 def verify(
@@ -185,10 +140,13 @@ def verify(
     """
     bounds = BOUNDS['float16' if detector.dtype == torch.float16 else 'float32']
     batches = make_batches(images, folder)
-    lines = []
+    lines, calls, memory = [], [], []
     for batch in batches:
         normalized = normalize(model, batch)
         inputs = batch if detector.normalize else batch._replace(images=normalized)
+        if not calls:
+            calls = [partial(predict, model, batch, normalized), partial(runner, inputs.inputs(images.padding_mask))]
+            memory = [measure_peak(call) for call in calls]  # before anything else has run
         found = split(runner(inputs.inputs(images.padding_mask)))
         differences = [compare_detections(*pair, bounds) for pair in zip(predict(model, batch, normalized), found)]
         line = _describe(batch, differences)
@@ -201,10 +159,8 @@ def verify(
                 f'; no score above 0.3, so {_inspect_memory(detector, inspecting_runner(), inputs, images, bounds)}'
             )
         lines.append(line)
-    first = batches[0]
-    normalized = normalize(model, first)
-    inputs = (first if detector.normalize else first._replace(images=normalized)).inputs(images.padding_mask)
-    return Report(lines, measure(lambda: predict(model, first, normalized)), measure(lambda: runner(inputs)))
+    measurements = [Measurement(measure_seconds(call), peak) for call, peak in zip(calls, memory)]
+    return Report(lines, *measurements)
 
 
 def _describe(batch: Batch, differences: Sequence[Difference]) -> str:

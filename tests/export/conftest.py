@@ -1,10 +1,13 @@
-"""Small detectors of every host that can be exported."""
+"""Small detectors of every host that can be exported, and one as a file."""
+
+import json
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
+from lite_detr_mmdet.export import ImageFormat, export_onnx
 from lite_detr_mmdet.zoo import get_config
 
 SMALL = dict(
@@ -69,3 +72,13 @@ def detector():
         return made[name]
 
     return make
+
+
+@pytest.fixture(scope='session')
+def exported(detector, tmp_path_factory):
+    """A verified file for images of 96 x 128 pixels, and what verification found."""
+    for name in ('onnx', 'onnxscript', 'onnxslim', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is not installed: pip install -r requirements/export.txt')
+    path = tmp_path_factory.mktemp('export') / 'model.onnx'
+    metadata = dict(config='small', classes=json.dumps(['a', 'b']))
+    return path, export_onnx(detector('joint'), path, ImageFormat(96, 128), metadata=metadata)

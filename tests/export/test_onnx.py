@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from lite_detr_mmdet.export import ExportableDetector, ImageFormat, VerificationError, export_onnx, verify
-from lite_detr_mmdet.export.onnx_model import to_onnx
-from lite_detr_mmdet.export.runners import OnnxRuntimeRunner, OpenVinoRunner, find_runtime_library
+from lite_detr_mmdet.export import BOUNDS, ExportableDetector, ImageFormat, VerificationError, export_onnx
+from lite_detr_mmdet.export.compare import Detections, compare_detections
+from lite_detr_mmdet.export.onnx_model import to_onnx, without_inspected
+from lite_detr_mmdet.export.runners import OnnxRuntimeRunner
 
 for name in ('onnx', 'onnxscript', 'onnxslim', 'onnxruntime'):
     pytest.importorskip(name, reason=f'{name} is not installed: pip install -r requirements/export.txt')
 
 IMAGES = ImageFormat(96, 128)
-
-
-@pytest.fixture(scope='module')
-def exported(detector, tmp_path_factory):
-    """A verified file, and what verification found."""
-    path = tmp_path_factory.mktemp('export') / 'model.onnx'
-    return path, export_onnx(detector('joint'), path, IMAGES, metadata={'config': 'small'})
 
 
 def test_is_verified_and_tells_of_itself(exported):
@@ -68,23 +62,28 @@ def test_refusals(detector, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('runner', [OnnxRuntimeRunner, OpenVinoRunner])
-@pytest.mark.parametrize('name', ['separate_key', 'ordinary'])
-def test_compiled_operators_in_runtimes(detector, name, runner):
-    runtime = {'ONNX Runtime': 'onnxruntime', 'OpenVINO': 'openvino'}[runner.name]
-    pytest.importorskip(runtime)
-    if find_runtime_library(runtime) is None:
-        pytest.skip(f'the operators are not built for {runner.name}: tools/deployment/build_extensions.py')
-    if not hasattr(torch.ops.lite_detr, 'multi_scale_deform_attn'):
-        pytest.skip('the operators are not compiled for torch')
-    form = ExportableDetector(detector(name), 'op')
-    model = to_onnx(form, IMAGES).SerializeToString()
-    verify(detector(name), ExportableDetector(detector(name)), runner(model, operators=True), None, IMAGES)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('form', ['grid', 'gather'])
 def test_dynamic_with_padding(detector, form, tmp_path):
     images = ImageFormat(96, 128, batch=2, dynamic=True, padding_mask=True)
     report = export_onnx(detector('joint'), tmp_path / 'model.onnx', images, attention=form)
     assert len(report.lines) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('half', [False, True])
+def test_gather_in_the_reference_evaluator(detector, half):
+    """What the ONNX standard says that the nodes do, whatever a runtime makes of them."""
+    from onnx.reference import ReferenceEvaluator
+
+    images = torch.randn(1, 3, 64, 96)
+    form = ExportableDetector(detector('one_stage'), 'gather', half=half)
+    model = without_inspected(to_onnx(form, ImageFormat(64, 96)))
+    assert 'GridSample' not in {node.op_type for node in model.graph.node}
+    with torch.no_grad():
+        expected = Detections(*(output[0].numpy() for output in form(images)))
+    bounds = BOUNDS['float16' if half else 'float32']
+    for run in (ReferenceEvaluator(model).run, OnnxRuntimeRunner(model.SerializeToString(), 1).session.run):
+        found = Detections(*(output[0] for output in run(None, {'images': images.numpy()})))
+        difference = compare_detections(expected, found, bounds)
+        assert difference.missing == 0 and difference.compared >= 9, difference

@@ -1,0 +1,71 @@
+"""INT8: what is quantised and what stays in float, the metadata, and the tools that make and evaluate a model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lite_detr_mmdet.export.exported import read_metadata
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'deployment'
+pytestmark = [pytest.mark.slow, pytest.mark.process]
+
+
+def run(name: str, *arguments) -> str:
+    command = list(map(str, (sys.executable, TOOLS / name, *arguments)))
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """Two images with the annotations of one object each."""
+    folder = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(folder / name), rng.integers(0, 255, (60, 80, 3), np.uint8))
+    content = dict(
+        images=[dict(id=i, file_name=name, height=60, width=80) for i, name in enumerate(('a.png', 'b.png'))],
+        categories=[dict(id=7, name='b'), dict(id=3, name='a')],
+        annotations=[
+            dict(id=i + 1, image_id=i, category_id=3, bbox=[5, 5, 40, 30], area=1200, iscrowd=0) for i in (0, 1)
+        ],
+    )
+    (folder / 'annotations.json').write_text(json.dumps(content))
+    return folder
+
+
+def test_quantised_model(exported, images, tmp_path):
+    for name in ('nncf', 'openvino'):
+        pytest.importorskip(name)
+    import openvino
+
+    out = tmp_path / 'int8.xml'
+    run('quantize_openvino.py', exported[0], images, out, '--count', '2')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['int8.bin', 'int8.xml']
+    assert read_metadata(out) == read_metadata(exported[0])
+    model = openvino.Core().read_model(out)
+    quantized = [node for node in model.get_ops() if node.get_type_name() == 'FakeQuantize']
+    consumers = {
+        target.get_node().get_type_name() for node in quantized for target in node.output(0).get_target_inputs()
+    }
+    # Products of the decoder and of attention are none of them; feed-forward layers of the encoder are.
+    products = [
+        target.get_node()
+        for node in quantized
+        for target in node.output(0).get_target_inputs()
+        if target.get_node().get_type_name() == 'MatMul'
+    ]
+    total = sum(node.get_type_name() == 'MatMul' for node in model.get_ops())
+    names = {node.get_friendly_name() for node in products}
+    assert 'Convolution' in consumers and not consumers & {'Softmax', 'GridSample', 'TopK', 'Gather'}
+    assert 0 < len(names) <= 6 < total
+
+    for path in (exported[0], out):
+        found = json.loads(run('evaluate_exported.py', path, images / 'annotations.json', images, '--threads', '1'))
+        assert found['images'] == 2 and 0 <= found['AP'] <= 100 and found['megabytes'] > 0

@@ -1,0 +1,63 @@
+"""Packages of torch.export and AOTInductor predict what the detector predicts and keep the operator."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lite_detr_mmdet.export import ImageFormat, VerificationError
+from lite_detr_mmdet.export.torch_package import PackageRunner, export_torch
+
+from .conftest import small_config
+
+IMAGES = ImageFormat(96, 128)
+needs_operators = pytest.mark.skipif(
+    not hasattr(torch.ops.lite_detr, 'key_aware_deform_attn'), reason='the operators are not compiled'
+)
+
+
+@needs_operators
+def test_keeps_the_operator(detector, tmp_path):
+    path = tmp_path / 'model.pt2'
+    report = export_torch(detector('one_stage'), path, IMAGES)
+    assert len(report.lines) == 3 and list(tmp_path.iterdir()) == [path]
+    targets = {str(node.target) for node in torch.export.load(str(path)).graph.nodes}
+    assert 'lite_detr.key_aware_deform_attn.default' in targets
+
+
+def test_a_package_that_differs_is_not_left(detector, tmp_path, monkeypatch):
+    run = PackageRunner.__call__
+    monkeypatch.setattr(
+        PackageRunner, '__call__', lambda self, inputs: {k: v + (k == 'boxes') for k, v in run(self, inputs).items()}
+    )
+    with pytest.raises(VerificationError, match='the exported model differs'):
+        export_torch(detector('one_stage'), tmp_path / 'model.pt2', IMAGES, attention='grid')
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r'must be a file that ends with \.pt2'):
+        export_torch(detector('one_stage'), tmp_path / 'model.onnx', IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@needs_operators
+def test_compiled(detector, tmp_path):
+    if not (shutil.which('c++') or shutil.which('g++')):
+        pytest.skip('a C++ compiler is not installed')
+    report = export_torch(detector('one_stage'), tmp_path / 'model.pt2', IMAGES, compiled=True)
+    assert len(report.lines) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@needs_operators
+def test_tool(detector, tmp_path):
+    config, weights = tmp_path / 'config.py', tmp_path / 'weights.pth'
+    small_config('joint').dump(config)
+    torch.save(detector('joint').state_dict(), weights)
+    tool = Path(__file__).resolve().parents[2] / 'tools' / 'deployment' / 'export_torch.py'
+    command = [sys.executable, tool, config, weights, tmp_path / 'model.pt2', '--shape', '96', '128', '--no-verify']
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert result.returncode == 0 and 'written: ' in result.stdout, result.stderr

@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Quantise an exported model to INT8 for OpenVINO.
+
+    python tools/deployment/quantize_openvino.py MODEL.onnx TRAINING_IMAGES OUT.xml
+
+Convolutions and the feed-forward layers of the encoder get 8 bits, calibrated on training images; attention, decoder
+and heads stay in float. tools/deployment/evaluate_exported.py measures the AP of both models.
+"""
+
+import argparse
+import logging
+import os
+import random
+from pathlib import Path
+
+from lite_detr_mmdet.export.exported import prepare, read_metadata
+from lite_detr_mmdet.export.images import find_images, read_image
+from lite_detr_mmdet.export.onnx_model import require
+from lite_detr_mmdet.export.quantization import quantize
+from lite_detr_mmdet.export.runners import find_runtime_library
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('model', metavar='MODEL.onnx', type=Path, help='exported model of fixed size')
+    parser.add_argument('images', metavar='TRAINING_IMAGES', type=Path, help='folder of images to calibrate with')
+    parser.add_argument('out', metavar='OUT.xml', type=Path, help='file to write; weights go beside it (.bin)')
+    parser.add_argument('--count', type=int, default=200, help='images to calibrate with, drawn at random (200)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.suffix != '.xml' or not args.out.parent.is_dir():
+        raise SystemExit(f'error: must be an .xml file in a folder that exists, got {str(args.out)!r}')
+    if args.count < 1:
+        raise SystemExit(f'error: --count must be positive, got {args.count}')
+    if not args.model.is_file():
+        raise SystemExit(f'error: must be a model file that exists, got {str(args.model)!r}')
+    logging.disable(logging.INFO)
+    try:
+        require('nncf', 'openvino')
+        import openvino
+
+        metadata = read_metadata(args.model)
+        paths = find_images(args.images)
+        paths = random.Random(0).sample(paths, min(args.count, len(paths)))
+        core = openvino.Core()
+        library = find_runtime_library('openvino')
+        if library is not None:
+            core.add_extension(str(library))
+        model = core.read_model(str(args.model))
+        shape = model.input('images').partial_shape
+        if shape.is_dynamic or shape[0].get_length() != 1:
+            raise ValueError(f'the model must take one image of a fixed size, got {shape}')
+        size = (shape[2].get_length(), shape[3].get_length())
+        images = [prepare(read_image(path), size, metadata['preprocessing']) for path in paths]
+        quantized = quantize(model, images)
+    except (FileNotFoundError, ImportError, RuntimeError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+    partial = args.out.with_name(f'.{args.out.stem}.partial.xml')
+    openvino.save_model(quantized, str(partial), compress_to_fp16=False)
+    os.replace(partial.with_suffix('.bin'), args.out.with_suffix('.bin'))
+    os.replace(partial, args.out)
+    size_mb = (args.out.stat().st_size + args.out.with_suffix('.bin').stat().st_size) / 1e6
+    print(f'written: {args.out}, {size_mb:.1f} MB ({args.model.stat().st_size / 1e6:.1f} MB before)')
+    print(f'calibrated on {len(images)} images of {args.images}')
+
+
+if __name__ == '__main__':
+    main()
