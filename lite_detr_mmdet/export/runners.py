@@ -93,7 +93,7 @@ class OpenVinoRunner:
         self.compiled = core.compile_model(self.network, 'CPU', config)
         self.request = self.compiled.create_infer_request()
         self.output_names = [output.get_any_name() for output in self.compiled.outputs]
-        sizes = self.network.input('images').partial_shape[2:]
+        sizes = self.network.inputs[0].partial_shape[2:]
         self.input_size = tuple(size.get_length() if size.is_static else str(size) for size in sizes)
 
     def __call__(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
