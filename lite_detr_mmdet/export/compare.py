@@ -14,18 +14,20 @@ class Bounds(NamedTuple):
         box (float): Coordinates of boxes, in pixels.
         score (float): Scores.
         memory (float): The encoder's output, relative L2 norm of the difference.
+        logit (float): Logits by which tokens are chosen as queries, in units of the largest one (at least 1).
         all_detections (bool): Whether all detections must agree, or only those with scores above ``SURE_SCORE``.
     """
 
     box: float
     score: float
     memory: float
+    logit: float
     all_detections: bool
 
 
 BOUNDS = {
-    'float32': Bounds(box=2e-3, score=1e-5, memory=1e-4, all_detections=True),
-    'float16': Bounds(box=2.0, score=3e-2, memory=3e-2, all_detections=False),
+    'float32': Bounds(box=2e-3, score=1e-5, memory=1e-4, logit=1e-3, all_detections=True),
+    'float16': Bounds(box=2.0, score=3e-2, memory=3e-2, logit=3e-2, all_detections=False),
 }
 
 

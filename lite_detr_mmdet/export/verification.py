@@ -214,7 +214,7 @@ def _explain(detector: ExportableDetector, runner: Runner, batch: Batch, images:
     noise = (torch.from_numpy(outputs['token_scores']) - scores).abs().max().item()
     own_best = scores.gather(1, expected[4])
     worse = (own_best - scores.gather(1, tokens)).max().item()
-    if not (noise <= 1e-3 * max(scores.abs().max().item(), 1.0) and worse <= 2 * noise):
+    if not (noise <= bounds.logit * max(scores.abs().max().item(), 1.0) and worse <= 2 * noise):
         raise VerificationError(
             f'the exported model differs: {described}, but it chose tokens whose logits are up to {worse:.1e} worse, '
             f'while logits differ by {noise:.1e}'
