@@ -31,7 +31,7 @@ from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / 'benchmarks'
 sys.path.append(str(BENCHMARKS))
-from records import Record, read_records  # noqa: E402
+from lite_detr_mmdet.analysis.records import Record, read_records  # noqa: E402
 
 RESULTS = BENCHMARKS / 'results'
 COMPARISON = ROOT / 'docs' / 'compute.md'

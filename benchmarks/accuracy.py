@@ -25,8 +25,9 @@ from accuracy_bootstrap import ImageMatches, compare
 from accuracy_models import BASELINE, LITE, MODELS, RECIPES, fingerprint, make_config
 from accuracy_report import CLAIMS, METRICS, format_markdown, read_report, write_report
 from accuracy_runs import Run, run_all
-from environment import describe_environment
 from mmengine.config import DictAction
+
+from lite_detr_mmdet.analysis.environment import describe_environment
 
 OUT = Path(__file__).resolve().parent / 'results' / 'accuracy'
 SETTINGS = dict(

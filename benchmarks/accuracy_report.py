@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from accuracy_models import BASELINE, LITE, MODELS, SMALLER
-from records import Environment
+
+from lite_detr_mmdet.analysis.records import Environment
 
 METRICS = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APS='mAP_s', APM='mAP_m', APL='mAP_l')
 WITHOUT_KDA = 'lite-dino_h3l1-2p1x3-msda'

@@ -17,10 +17,11 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 
 # isort: split
 import numpy as np
-from environment import describe_environment
 from mmdet.registry import METRICS
 from mmengine.registry import init_default_scope
-from records import Record
+
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 
 NUM_CLASSES = 10
 

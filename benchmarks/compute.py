@@ -15,12 +15,12 @@ from pathlib import Path
 import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 
 # isort: split
-from environment import describe_environment
 from mmdet.utils import register_all_modules
-from records import Record
 from tqdm import tqdm
 
 from lite_detr_mmdet.analysis import count_config
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.zoo import read_metafiles
 
 # Readings of the Deformable DETR that the paper leaves open, as settings of its rows in Table 3.

@@ -15,28 +15,27 @@ optimizer state.
 
 import argparse
 import os
-import statistics
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Dict, List
 
 import torch
-from environment import describe_environment, keep_pages
 
 import lite_detr_mmdet  # noqa: F401  before mmdet
+from lite_detr_mmdet.analysis.environment import describe_environment, keep_pages
 
 # isort: split
 from mmdet.utils import register_all_modules
 from mmengine.logging import MMLogger
-from records import Record
 from rt_detr import rt_detr_calls
 from torch import Tensor, nn
 
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch, prediction_error
+from lite_detr_mmdet.analysis.detector_timing import measure_calls
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.models.layers import swap_attention
-from lite_detr_mmdet.timing import measure_peak_bytes, time_interleaved
 from lite_detr_mmdet.utils import existing_config
 
 # Limits of the instruction sets of torch, oneDNN, MKL and this package's operators, which they read at start.
@@ -79,36 +78,6 @@ def make_record(args: argparse.Namespace, rows: List[dict]) -> Record:
         repeat=args.repeat,
         settings=settings,
     )
-
-
-def measure_peaks(calls: Dict[str, Callable], device: str) -> Dict[str, Optional[int]]:
-    """Peak bytes of each call, beyond what is there before. Calls that do not fit are taken out of ``calls``."""
-    peaks = dict.fromkeys(calls)
-    for name, call in list(calls.items()):
-        try:
-            call()
-            peaks[name] = measure_peak_bytes(call, device)
-        except torch.cuda.OutOfMemoryError as error:
-            print(f'{name} does not fit: {str(error).splitlines()[0]}', file=sys.stderr)
-            del calls[name]
-        if device != 'cpu':
-            torch.cuda.empty_cache()
-    return peaks
-
-
-def measure_calls(calls: Dict[str, Callable], repeat: int, device: str) -> List[dict]:
-    """Time and peak memory of calls, interleaved; rows without those that do not fit into memory."""
-    peaks = measure_peaks(calls, device)
-    return [
-        dict(
-            config=name,
-            median_s=statistics.median(seconds),
-            min_s=min(seconds),
-            peak_bytes=peaks[name],
-            seconds=seconds,
-        )
-        for name, seconds in time_interleaved(calls, repeat, device).items()
-    ]
 
 
 def set_up(args: argparse.Namespace) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Callable, Dict
 
 import torch
-from environment import describe_environment
-from records import Record
 
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.timing import measure_seconds
 
 HERE = Path(__file__).resolve().parent

@@ -22,12 +22,12 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
-from environment import describe_environment, keep_pages
 from floors import floor_seconds
 from forms import FORMS
-from records import Record
 from torch import Tensor
 
+from lite_detr_mmdet.analysis.environment import describe_environment, keep_pages
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.timing import measure_peak_bytes, measure_seconds
 
 RESULTS = Path(__file__).resolve().parent / 'results'

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import List
 
 from detectors import set_up
-from environment import describe_environment
 from torch.profiler import ProfilerActivity, profile
 
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch
+from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.timing import measure_seconds
 from lite_detr_mmdet.utils import existing_config
 

@@ -19,18 +19,18 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from detectors import measure_calls, set_up
-from environment import describe_environment
 
 import lite_detr_mmdet  # noqa: F401  before mmdet
+from lite_detr_mmdet.analysis.environment import describe_environment
 
 # isort: split
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from records import Record
 from rt_detr import rt_detr_calls
 
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import build_model, detector_call, make_batch
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.ops import key_aware_deform_attn
 from lite_detr_mmdet.utils import existing_config
 

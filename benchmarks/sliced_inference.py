@@ -16,13 +16,13 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 
 # isort: split
 import numpy as np
-from environment import describe_environment
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from records import Record
 
 from lite_detr_mmdet import accelerate, adapters
 from lite_detr_mmdet.adapters.optional import require
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 
 METRICS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 LOWEST_SCORE = 0.01

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import List, NamedTuple
 
 import torch
-from environment import describe_environment
 
 import lite_detr_mmdet  # noqa: F401  before mmdet
+from lite_detr_mmdet.analysis.environment import describe_environment
 
 # isort: split
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.logging import MMLogger
-from records import Record
 
 from lite_detr_mmdet.analysis.calls import CALLS, make_batch
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.timing import measure_peak_bytes
 from lite_detr_mmdet.zoo import get_config
 

@@ -12,6 +12,7 @@ COMMANDS = {
     'predict': ('demo/image_demo.py', 'detect in an image or a folder'),
     'export': ('tools/deployment/export_onnx.py', 'write a detector as ONNX and compare it with the model'),
     'attention': ('tools/analysis_tools/visualize_attention.py', 'draw what the attention looks at'),
+    'benchmark': ('tools/analysis_tools/benchmark.py', 'time detectors and their parts, measure their memory'),
     'flops': ('tools/analysis_tools/get_flops.py', 'count multiply-adds and parameters'),
     'new-config': ('tools/misc/new_config.py', 'write a config for your own data'),
     'check': ('tools/misc/check_dataset.py', 'check the data of a config before training'),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lite_detr_mmdet.analysis import detector_timing
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,7 +53,9 @@ def write(monkeypatch, tmp_path):
         monkeypatch.setattr(detectors, 'make_batch', lambda *_: None)
         monkeypatch.setattr(detectors, 'measure_errors', lambda *_: {})
         monkeypatch.setattr(
-            detectors, 'time_interleaved', lambda calls, repeat, device: {name: [seconds] * repeat for name in calls}
+            detector_timing,
+            'time_interleaved',
+            lambda calls, repeat, device: {name: [seconds] * repeat for name in calls},
         )
         environment = replace(detectors.describe_environment('cpu'), date=date, **changes)
         with monkeypatch.context() as patch:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Dict
 
 import torch
-from records import Environment
 
-import lite_detr_mmdet.ops  # noqa: F401  loads the operator that knows its instruction set
+from .. import ops  # noqa: F401  loads the operator that knows its instruction set
+from .records import Environment
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # A change elsewhere, in a text say, leaves the measured code as committed.
 MEASURED = ('benchmarks/*.py', 'benchmarks/*.cu', 'configs', 'csrc', 'lite_detr_mmdet')
 
@@ -65,7 +65,8 @@ def describe_environment(device: str = 'cpu', *packages: str) -> Environment:
         device (str): Device that is measured, 'cpu' or a CUDA device. Defaults to 'cpu'.
         packages (str): Packages that take part beside torch and OpenMMLab's.
     """
-    changed = run_git('status', '--porcelain', '--', *MEASURED)
+    commit = run_git('rev-parse', '--short', 'HEAD')
+    changed = commit != 'unknown' and run_git('status', '--porcelain', '--', *MEASURED)
     on_gpu = device != 'cpu'
     versions = package_versions(*packages)
     if on_gpu:
@@ -73,7 +74,7 @@ def describe_environment(device: str = 'cpu', *packages: str) -> Environment:
     knows_cpu = hasattr(torch.ops.lite_detr, 'cpu_capability')
     return Environment(
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        commit=run_git('rev-parse', '--short', 'HEAD') + (' with changes' if changed else ''),
+        commit=commit + (' with changes' if changed else ''),
         command=' '.join(['python', *sys.argv]),
         device=device.partition(':')[0],
         cpu=f'{cpu_name()}, {os.cpu_count()} cores',
