@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import torch
@@ -28,15 +29,17 @@ def describe() -> str:
         elif torch.version.cuda is None:
             lines.append('cuda: no: torch is not a CUDA build')
         else:
-            lines.append('cuda: no: built without (nvcc was not found; FORCE_CUDA=1 makes that an error)')
+            lines.append('cuda: no: built without nvcc or a GPU (FORCE_CUDA=1 makes that an error)')
     else:
         lines += [f'cpu: no: {LOAD_ERROR}', 'cuda: no, for the same reason']
     for runtime in ('onnxruntime', 'openvino'):
         found = sorted(Path(__file__).resolve().parent.glob(f'*lite_detr_{runtime}.*'))
         lines.append(f'{runtime}: {found[0] if found else "no: tools/deployment/build_extensions.py builds it"}')
     lines.append(f'{BACKEND_VARIABLE}: {os.environ.get(BACKEND_VARIABLE) or "not set"}')
-    for operator in OPERATORS:
-        lines.append(f'backend of {operator} on cpu: {choose_backend("auto", "cpu", operator)}')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the plain form: the lines above say it
+        for operator in OPERATORS:
+            lines.append(f'backend of {operator} on cpu: {choose_backend("auto", "cpu", operator)}')
     if not is_available():
         lines.append(f'build: {BUILD_COMMAND}')
     return '\n'.join(lines)
