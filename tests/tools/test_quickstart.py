@@ -83,6 +83,14 @@ def test_baseline(quickstart, monkeypatch):
     assert quickstart.BASELINE in quickstart.steps[2]
 
 
+def test_seed_has_a_folder_of_its_own(quickstart, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['quickstart.py', '--seed', '3'])
+    quickstart.main()
+    train = quickstart.steps[2]
+    assert train[-2:] == ('--cfg-options', 'randomness.seed=3')
+    assert train[train.index('--work-dir') + 1].endswith('_seed3')  # else --resume would go on with another seed
+
+
 def test_fails_below_the_wanted_map(quickstart):
     quickstart.map_of_test = 0.3
     with pytest.raises(SystemExit, match=r'mAP 0\.300 is below 0\.6'):
