@@ -6,17 +6,19 @@ import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor, nn
 
-from ..models.layers import KeyAwareDeformableAttention
+from ..models.layers import FusedMultiScaleDeformableAttention, KeyAwareDeformableAttention
 from .sampling import LevelShapes, attend
 
 ATTENTION_FORMS = ('grid', 'gather', 'op')
+# Subclasses of others may compute something else.
+EXPORTABLE = (MultiScaleDeformableAttention, FusedMultiScaleDeformableAttention, KeyAwareDeformableAttention)
 
 
 class ExportAttention(nn.Module):
     """Replaces a deformable attention: same weights, but level sizes as Python numbers or symbols.
 
     Args:
-        source (MultiScaleDeformableAttention): mmcv's attention or :class:`KeyAwareDeformableAttention`.
+        source (MultiScaleDeformableAttention): One of ``EXPORTABLE``.
         form (str): One of ``ATTENTION_FORMS``.
 
     Raises:
@@ -25,11 +27,9 @@ class ExportAttention(nn.Module):
 
     def __init__(self, source: nn.Module, form: str) -> None:
         super().__init__()
-        if type(source) not in (MultiScaleDeformableAttention, KeyAwareDeformableAttention):
-            raise ValueError(
-                f'attention must be MultiScaleDeformableAttention or KeyAwareDeformableAttention to be exported, '
-                f'got {type(source).__name__}'
-            )
+        if type(source) not in EXPORTABLE:
+            names = ', '.join(kind.__name__ for kind in EXPORTABLE)
+            raise ValueError(f'attention must be one of {names} to be exported, got {type(source).__name__}')
         self.form = form
         self.num_heads = source.num_heads
         self.num_points = source.num_points
