@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 import torch
-from environment import describe_environment
-from records import Record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.apis import get_model
 from lite_detr_mmdet.export import ExportableDetector, ImageFormat
 from lite_detr_mmdet.export.onnx_model import quiet_exporter, to_onnx, without_inspected
