@@ -16,7 +16,7 @@ from lite_detr_mmdet.zoo import get_config
 
 BASES = dict(
     shapes='dino-4scale_r18_1xb4-12e_shapes',
-    bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb4-12e_bccd',
+    bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-8e_bccd',
     hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav',
 )
 ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
@@ -101,9 +101,6 @@ def make_config(
         loader.batch_size = recipe['batch_size']
     if dataset == 'shapes':
         adapt_shapes(cfg, data_root, recipe['size'])
-    else:  # real images: the backbone stays as ImageNet left it
-        frozen = dict(backbone=dict(frozen_stages=6), dn_cfg=dict(group_cfg=dict(num_dn_queries=100)))
-        cfg.merge_from_dict(dict(model=frozen))
     cfg.merge_from_dict(
         dict(
             model=dict(
