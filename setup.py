@@ -27,7 +27,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'lite_detr_mmdet'
-MIM_FILES = ('model-index.yml', 'configs', 'tools', 'demo')
+MIM_FILES = ('model-index.yml', 'configs', 'tools', 'demo', 'weights')
 EXTENSION_NAME = f'{PACKAGE}.ops._C'
 # setuptools runs this file for metadata and source archives, too: those need no torch and no compiler.
 COMPILING_COMMANDS = {'bdist_egg', 'bdist_wheel', 'build', 'build_ext', 'develop', 'editable_wheel', 'install'}

@@ -73,8 +73,8 @@ RECIPES = dict(
     shapes=dict(
         epochs=20, parts=10, save_every=1, validate_every=0, batch_size=16, lr=4e-4, num_queries=150, size=256
     ),
-    bccd=dict(epochs=8, parts=1, save_every=1, validate_every=0, batch_size=2, lr=4e-4, num_queries=100),
-    hit_uav=dict(epochs=3, parts=1, save_every=1, validate_every=0, batch_size=2, lr=4e-4, num_queries=100),
+    bccd=dict(epochs=8, parts=1, save_every=1, validate_every=2, batch_size=2, lr=4e-4, num_queries=100),
+    hit_uav=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=100),
 )
 
 
@@ -137,6 +137,7 @@ def adapt_shapes(cfg: Config, data_root: Optional[Path], size: int) -> None:
 
 def fingerprint(cfg: Config) -> str:
     """Short digest of what decides the result of a run, paths apart: results of other settings are not mixed in."""
-    parts = {name: cfg[name] for name in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')}
+    parts = {name: cfg[name] for name in ('model', 'optim_wrapper', 'param_scheduler', 'randomness')}
+    parts['epochs'] = cfg.train_cfg.max_epochs  # how often it is validated changes nothing
     parts['train_dataloader'] = [cfg.train_dataloader[name] for name in ('batch_size', 'sampler')]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]

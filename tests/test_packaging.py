@@ -78,7 +78,7 @@ def test_wheel_holds_what_is_needed_and_nothing_else(wheel, sources):
     for path in (sources / 'lite_detr_mmdet').rglob('*.py'):
         assert path.relative_to(sources).as_posix() in names
     assert 'lite_detr_mmdet/analysis/attention_page.html' in names
-    for folder in ('configs', 'tools', 'demo'):
+    for folder in ('configs', 'tools', 'demo', 'weights'):
         for path in (sources / folder).rglob('*'):
             if path.is_file() and '__pycache__' not in path.parts:
                 assert f'lite_detr_mmdet/.mim/{path.relative_to(sources).as_posix()}' in names
@@ -238,7 +238,7 @@ def test_editable_install_links_configs(tmp_path):
     run(python, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation', '-e', sources, cwd=tmp_path)
 
     links = sources / 'lite_detr_mmdet' / '.mim'
-    for name in ('configs', 'tools', 'demo', 'model-index.yml'):
+    for name in ('configs', 'tools', 'demo', 'weights', 'model-index.yml'):
         assert (links / name).is_symlink() and (links / name).resolve() == sources / name
     config = tmp_path / 'mine.py'
     config.write_text(f"_base_ = 'lite_detr_mmdet::{CONFIG}'\n")

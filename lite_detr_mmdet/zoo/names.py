@@ -109,7 +109,7 @@ def find_package_config(name: str) -> Path:
 def _find_by_name(name: str) -> Optional[ShippedModel]:
     """Model of a name, with or without its recipe.
 
-    Of several recipes for a model, the one with published weights is chosen, else the longest one.
+    Of several recipes for a model, those on COCO come first, then the one with published weights, then the longest.
     """
     models = shipped_models()
     name = name.removesuffix('.py')
@@ -119,7 +119,10 @@ def _find_by_name(name: str) -> Optional[ShippedModel]:
     # 'lite-dino-4scale_h3l1-2p1x3' names no model: it would leave the backbone open.
     if {len(model.name.removeprefix(f'{name}_').split('_')) for model in recipes} != {2}:
         return None
-    return max(recipes, key=lambda model: (model.weights is not None, _epochs(model.name), model.name))
+    return max(
+        recipes,
+        key=lambda model: (model.name.endswith('_coco'), model.weights is not None, _epochs(model.name), model.name),
+    )
 
 
 def _nearest_models(name: str) -> List[str]:

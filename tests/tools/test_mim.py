@@ -28,7 +28,7 @@ takes_a_minute = pytest.mark.skipif(
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAME = 'lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco'
 SHAPES = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
-PARTS = ('lite_detr_mmdet', 'configs', 'tools', 'demo')
+PARTS = ('lite_detr_mmdet', 'configs', 'tools', 'demo', 'weights')
 FILES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'README.md', 'LICENSE')
 
 

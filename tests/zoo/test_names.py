@@ -70,6 +70,15 @@ def test_recipe_with_weights_is_preferred(monkeypatch):
     assert zoo.find_config('m_r50') == Path('12e.py')
 
 
+def test_recipe_for_coco_comes_before_weights_of_other_data(monkeypatch):
+    recipes = [
+        zoo.ShippedModel('m_r50_8xb2-12e_coco', Path('coco.py')),
+        zoo.ShippedModel('m_r50_1xb2-36e_mine', Path('mine.py'), weights='weights/mine.pth'),
+    ]
+    monkeypatch.setattr(names, 'shipped_models', lambda: {model.name: model for model in recipes})
+    assert zoo.find_config('m_r50') == Path('coco.py')
+
+
 @pytest.mark.parametrize(
     'name, reason, near',
     [
