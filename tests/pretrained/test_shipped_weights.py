@@ -1,4 +1,4 @@
-"""Weights in ``weights/``: found by name, loaded without a network, and as good as their cards say, on 20 images each."""
+"""Weights in ``weights/``: found by name, loaded without a network, and good on 20 images each."""
 
 import json
 import os
