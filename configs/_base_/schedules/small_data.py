@@ -4,7 +4,7 @@ A config takes what it needs: ``model = _base_.small_data_model``.
 """
 
 small_data_model = dict(
-    backbone=dict(frozen_stages=6),  # all of EfficientNet-Lite0, which takes a third off a step
+    backbone=dict(frozen_stages=6),  # all of EfficientNet-Lite0: no backward pass there
     dn_cfg=dict(group_cfg=dict(num_dn_queries=100)),
 )
 small_data_batch_size = 2  # twice the updates of four for the same time
