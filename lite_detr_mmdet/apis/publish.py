@@ -168,9 +168,9 @@ def digest_log(path: Path) -> Dict[str, Union[int, float, str, dict]]:
         raise ValueError(f'log must be the scalars.json of a training run, got {str(path)!r}: {error}') from error
 
 
-def _digest(lines: List[Dict[str, Any]], path: Path) -> Dict[str, Union[int, float, str, dict]]:
+def _digest(lines: List[Dict[str, Any]], path: Path) -> Dict[str, Any]:
     training = [line for line in lines if 'loss' in line]
-    digest: Dict[str, Union[int, float, str, dict]] = dict(log_sha256=file_sha256(path))
+    digest: Dict[str, Any] = dict(log_sha256=file_sha256(path))
     if training:
         times = sorted(line['time'] for line in training if 'time' in line)
         digest.update(epochs=training[-1].get('epoch'), iterations=training[-1].get('step', training[-1].get('iter')))

@@ -15,7 +15,7 @@ TYPES = {
     ('deformable_detr', True): 'LiteDeformableDETR',
 }
 # Defaults for options that a config does not set.
-DEFAULTS = {
+DEFAULTS: Dict[str, Any] = {
     'num_feature_levels': 4,
     'num_queries_one2many': 1500,
     'with_box_refine': False,
