@@ -19,9 +19,10 @@ from typing import Callable, Optional
 import part_sampler  # noqa: F401  registers the sampler
 import torch
 from accuracy_models import BASELINE, LITE, MODELS, RECIPES, ROOT_VARIABLES, make_config
-from environment import describe_environment
 from mmengine.runner import Runner
-from records import Record
+
+from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.analysis.records import Record
 
 OUT = Path(__file__).resolve().parent / 'results'
 
