@@ -14,6 +14,7 @@ nothing compiled. Of several such runs the newest counts, on a CPU and on a GPU.
 """
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -97,6 +98,14 @@ def format_table(header: List[str], rows: List[list]) -> List[str]:
     return [f'| {" | ".join(map(str, cells))} |' for cells in [header, ['---'] * len(header), *rows]]
 
 
+def weights_link(text: str, model: ShippedModel, folder: Path) -> str:
+    """Link to the weights of a model in a page of ``folder``; shipped ones lie in the repository."""
+    if not model.weights:
+        return NONE
+    address = model.weights if '://' in model.weights else Path(os.path.relpath(model.weights, folder)).as_posix()
+    return f'[{text}]({address})'
+
+
 def zoo_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) -> List[str]:
     """Table of the models in a folder."""
     header = ['Config', 'Backbone', 'Epochs', 'Attention', 'AP (paper)', 'AP (here)', 'Params (M)', 'GMACs']
@@ -115,7 +124,7 @@ def zoo_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]]) ->
                 model.results.get('box AP', NONE),
                 *(model.metadata.get(name, NONE) for name in ('Parameters (M)', 'GMACs', 'Encoder GMACs')),
                 *(latency[device].get(model.name, NONE) for device in ('cpu', 'cuda')),
-                f'[model]({model.weights})' if model.weights else NONE,
+                weights_link('model', model, model.config.parent),
             ]
         )
     return format_table(header, rows)
@@ -138,7 +147,7 @@ def overview_table(models: List[ShippedModel], latency: Dict[str, Dict[str, str]
                 model.results.get('box AP', NONE),
                 *(model.metadata.get(name, NONE) for name in ('Parameters (M)', 'GMACs', 'Encoder GMACs')),
                 *(latency[device].get(model.name, NONE) for device in ('cpu', 'cuda')),
-                f'[file]({model.weights})' if model.weights else NONE,
+                weights_link('file', model, ROOT / 'docs'),
             ]
         )
     return format_table(header, rows)
