@@ -1,6 +1,7 @@
 """Fixtures that all tests share; they need torch only, so that the tests of the operators do."""
 
 import os
+import shutil
 from pathlib import Path
 
 # Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
@@ -33,3 +34,17 @@ def golden():
         return {key: torch.from_numpy(arrays[key]) if arrays[key].ndim else arrays[key].item() for key in arrays}
 
     return read
+
+
+@pytest.fixture(scope='module')  # not longer: asyncio cannot be used beside it
+def browser():
+    """A headless Chromium."""
+    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    names = ('chromium', 'chromium-browser', 'google-chrome')
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip('needs Chromium')
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=executable, args=['--no-sandbox'])
+        yield chromium
+        chromium.close()

@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -55,19 +54,6 @@ def test_links_to_files_lead_to_pages_of_the_site(site):
     assert 'href="source/configs/_base_/models/lite_detr.py.html"' in text
     assert 'KeyAwareDeformableAttention' in (site / 'source/configs/_base_/models/lite_detr.py.html').read_text()
     assert 'href="../' not in (site / 'model_zoo.html').read_text()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """A headless Chromium."""
-    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    executable = shutil.which('chromium') or shutil.which('google-chrome')
-    if executable is None:
-        pytest.skip('needs Chromium')
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=executable, args=['--no-sandbox'])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

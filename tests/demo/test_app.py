@@ -1,7 +1,6 @@
 """demo/app.py in a headless browser."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,14 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.process
-
-
-def browser() -> str:
-    """A Chromium of this machine."""
-    for name in ('chromium', 'chromium-browser', 'google-chrome'):
-        if shutil.which(name):
-            return shutil.which(name)
-    pytest.skip('needs Chromium')
 
 
 @pytest.fixture
@@ -46,21 +37,17 @@ def address(checkpoint, port, tmp_path):
         process.wait(20)
 
 
-def test_page_detects(address, tmp_path):
-    executable = browser()
-    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+def test_page_detects(browser, address, tmp_path):
     cv2.imwrite(str(tmp_path / 'image.png'), np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))
     elsewhere = []
-    with playwright.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=executable, args=['--no-sandbox'])
-        page = chromium.new_page(viewport=dict(width=1200, height=900))
-        page.on('request', lambda request: None if address in request.url else elsewhere.append(request.url))
-        page.goto(address, wait_until='domcontentloaded')
-        page.set_input_files('input[type=file]', str(tmp_path / 'image.png'))
-        page.get_by_role('slider').first.fill('0')
-        page.get_by_role('button', name='Detect').click()
-        page.get_by_text('triangle').or_(page.get_by_text('disc')).or_(page.get_by_text('rectangle')).first.wait_for()
-        page.screenshot(path=os.environ.get('SCREENSHOT', str(tmp_path / 'page.png')), full_page=True)
-        rows = page.locator('table tbody tr').count()
-        chromium.close()
+    page = browser.new_page(viewport=dict(width=1200, height=900))
+    page.on('request', lambda request: None if address in request.url else elsewhere.append(request.url))
+    page.goto(address, wait_until='domcontentloaded')
+    page.set_input_files('input[type=file]', str(tmp_path / 'image.png'))
+    page.get_by_role('slider').first.fill('0')
+    page.get_by_role('button', name='Detect').click()
+    page.get_by_text('triangle').or_(page.get_by_text('disc')).or_(page.get_by_text('rectangle')).first.wait_for()
+    page.screenshot(path=os.environ.get('SCREENSHOT', str(tmp_path / 'page.png')), full_page=True)
+    rows = page.locator('table tbody tr').count()
+    page.close()
     assert rows >= 1 and not elsewhere

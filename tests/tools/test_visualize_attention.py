@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
@@ -65,20 +64,6 @@ def test_page_holds_its_data_and_no_name_becomes_a_part_of_it(drawn):
     labels = [layer['label'] for layer in data['models'][0]['layers']]
     encoder = ['encoder layer 0 (high-level tokens)', 'encoder layer 1 (all tokens)']
     assert labels == [*encoder, 'decoder layer 0 (queries)']
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """A headless Chromium."""
-    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    names = ('chromium', 'chromium-browser', 'google-chrome')
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip('needs Chromium')
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=executable, args=['--no-sandbox'])
-        yield chromium
-        chromium.close()
 
 
 def test_page_in_a_browser(drawn, browser):

@@ -10,46 +10,33 @@ are `boxes` (x1, y1, x2, y2 in pixels of the input), `scores`, best first, and `
 
 import argparse
 import logging
-from pathlib import Path
 
-from lite_detr_mmdet.export import ATTENTION_FORMS, ImageFormat, export_onnx, load_detector
+from lite_detr_mmdet.export import ImageFormat, export_onnx, load_detector
+from lite_detr_mmdet.export.command_line import add_export_arguments, check_export_arguments
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='CONFIG', help='a model of the zoo, a config file, or PACKAGE::CONFIG')
-    parser.add_argument('weights', metavar='WEIGHTS', help='checkpoint: a file or a URL')
-    parser.add_argument('out', metavar='OUT.onnx', type=Path, help='file to write')
-    parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('H', 'W'), default=(800, 1333), help='size of the images (800 1333)'
-    )
-    parser.add_argument('--dynamic', action='store_true', help='let batch, height and width change from call to call')
-    parser.add_argument('--batch', type=int, default=1, metavar='N', help='images at a time (1)')
-    parser.add_argument('--opset', type=int, default=20, help='version of the standard operators (20)')
-    parser.add_argument(
-        '--attention',
-        choices=ATTENTION_FORMS,
-        default='grid',
-        help='grid: GridSample, for ONNX Runtime and OpenVINO; gather: without GridSample, for TensorRT; '
+    add_export_arguments(
+        parser,
+        '.onnx',
+        'grid',
+        'grid: GridSample, for ONNX Runtime and OpenVINO; gather: without GridSample, for TensorRT; '
         'op: the compiled operators as nodes (grid)',
     )
+    parser.add_argument('--opset', type=int, default=20, help='version of the standard operators (20)')
     parser.add_argument('--half', action='store_true', help='compute in float16; inputs and outputs stay float32')
     parser.add_argument('--padding-mask', action='store_true', help='add the mask of padded pixels as an input')
     parser.add_argument(
         '--normalize', action='store_true', help='normalise images in the model: they come as BGR from 0 to 255'
     )
-    parser.add_argument(
-        '--verify', action=argparse.BooleanOptionalAction, default=True, help='compare with the model first (yes)'
-    )
-    parser.add_argument('--images', type=Path, metavar='FOLDER', help='images to compare with (generated ones)')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     logging.disable(logging.INFO)
-    if min(*args.shape, args.batch) < 1:
-        raise SystemExit(f'error: --shape and --batch must be positive, got {args.shape} and {args.batch}')
+    check_export_arguments(args)
     try:
         model, source = load_detector(args.config, args.weights)
         report = export_onnx(
