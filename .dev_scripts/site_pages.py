@@ -29,7 +29,7 @@ LANGUAGES = {
     '.cu': 'cuda',
 }
 LONGEST = 60_000  # characters of a listing; records of benchmarks are longer
-PICTURES = ('.svg', '.png', '.jpg')
+AS_THEY_ARE = ('.svg', '.png', '.jpg', '.pth')  # pictures are shown, weights downloaded
 
 
 def outside_fences(text: str, change: Callable[[re.Match], str]) -> str:
@@ -61,7 +61,7 @@ def address(path: Path) -> str:
     if is_of_docs(path):
         return path.relative_to(ROOT / 'docs').as_posix()
     name = path.relative_to(ROOT).as_posix()
-    if path.suffix in PICTURES:
+    if path.suffix in AS_THEY_ARE:
         return f'{FOLDER}/{name}'
     return f'{FOLDER}/{name}' if path.suffix == '.md' else f'{FOLDER}/{name}.md'
 
@@ -109,7 +109,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             waiting += linked(path)
         if is_of_docs(path):
             continue
-        if path.suffix in PICTURES:
+        if path.suffix in AS_THEY_ARE:
             files.append(File.generated(config, address(path), abs_src_path=str(path)))
         else:
             content = path.read_text() if path.suffix == '.md' else listing(path)

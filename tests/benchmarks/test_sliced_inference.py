@@ -16,7 +16,8 @@ def test_sliced_inference(run_tool, shapes, checkpoint, tmp_path):  # noqa: F811
     run_tool('benchmarks/sliced_inference.py', *files, '--tile', '48', '--limit', '2', '--out', out)
     whole, tiles = json.loads(out.read_text())['results']
     assert whole['name'] == 'whole images' and tiles['name'] == 'tiles of 48'
-    assert whole['images'] == 2 and tiles['median_s'] > whole['median_s'] and 'AP small' in tiles
+    for result in (whole, tiles):
+        assert result['images'] == 2 and result['median_s'] > 0 and 'AP small' in result
 
 
 def test_coco_evaluation(run_tool, tmp_path):  # noqa: F811
