@@ -2,7 +2,15 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
+
+# Containers often switch bytecode off; every program that a test starts would then compile torch and mmdet again,
+# which takes longer than all else that it does. Still, nothing is written beside the sources.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / 'build' / 'pycache')
+    os.environ.update(PYTHONDONTWRITEBYTECODE='', PYTHONPYCACHEPREFIX=sys.pycache_prefix)
 
 # Tests work on small tensors: one thread is fastest, and processes that run at once do not wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
