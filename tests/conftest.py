@@ -22,6 +22,15 @@ import lite_detr_mmdet  # noqa: F401
 import numpy as np
 import pytest
 import torch
+from helpers.tools import (  # noqa: F401  here, so that what they make is made once
+    config,
+    error_of_tool,
+    port,
+    run_tool,
+    shapes,
+    tiny_options,
+    trained,
+)
 
 GOLDEN = Path(__file__).resolve().parent / 'data' / 'golden'
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from helpers.small_model import checkpoint, small_config  # noqa: F401
-from helpers.tools import run_tool, shapes  # noqa: F401
 
 pytestmark = pytest.mark.process
 
@@ -20,7 +19,7 @@ def test_sliced_inference(run_tool, shapes, checkpoint, tmp_path):  # noqa: F811
         assert result['images'] == 2 and result['median_s'] > 0 and 'AP small' in result
 
 
-def test_coco_evaluation(run_tool, tmp_path):  # noqa: F811
+def test_coco_evaluation(run_tool, tmp_path):
     pytest.importorskip('faster_coco_eval', reason='faster-coco-eval is not installed: pip install faster-coco-eval')
     out = tmp_path / 'record.json'
     run_tool('benchmarks/coco_evaluation.py', '--images', '10', '--repeat', '1', '--out', out)

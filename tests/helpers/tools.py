@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.fork_server import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'lite_dino' / 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
@@ -20,16 +21,17 @@ def run_tool():
     """Run a script of this repository in a process of its own, with what is printed as ``output``."""
 
     def run(script, *arguments, check: bool = True, **env) -> subprocess.CompletedProcess:
-        script = ROOT / script
-        command = [sys.executable] if script.suffix == '.py' else ['bash']
-        result = subprocess.run(
-            [*command, str(script), *map(str, arguments)],
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        if str(script).endswith('.py'):
+            result = run_script(ROOT / script, *arguments, merge=True, **env)
+        else:
+            result = subprocess.run(
+                ['bash', str(ROOT / script), *map(str, arguments)],
+                env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable, **env},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=300,
+            )
         result.output = result.stdout
         assert not check or result.returncode == 0, result.output
         return result

@@ -1,26 +1,16 @@
 """From a folder of someone's own data to a config that trains: the commands as a user calls them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fork_server import ROOT, run_script
 from PIL import Image
 
 from lite_detr_mmdet.zoo import get_config
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+NEW_CONFIG, CONVERT = ROOT / 'tools/misc/new_config.py', ROOT / 'tools/dataset_converters/yolo_to_coco.py'
 BASE = 'lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes'
-
-
-def run(*words, cwd) -> subprocess.CompletedProcess:
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'ignore'}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
-    )
 
 
 @pytest.fixture
@@ -43,14 +33,14 @@ def yolo(tmp_path):
 
 
 def test_three_commands_from_yolo_to_a_trained_model(yolo, tmp_path):
-    made = run(ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out', 'squares.py', cwd=tmp_path)
+    made = run_script(NEW_CONFIG, 'squares', '--base', BASE, '--out', 'squares.py', cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert '0.txt, line 1: box' in made.stdout and 'has no area: left out' in made.stdout
     assert len((tmp_path / 'squares.py').read_text().splitlines()) <= 15
     cfg = get_config(tmp_path / 'squares.py')
     assert cfg.model.bbox_head.num_classes == 1
     assert cfg.train_dataloader.dataset.metainfo == dict(classes=('square',))  # no palette of the base's classes
-    checked = run(ROOT / 'tools/misc/check_dataset.py', 'squares.py', '--sheet', 'sheet.png', cwd=tmp_path)
+    checked = run_script(ROOT / 'tools/misc/check_dataset.py', 'squares.py', '--sheet', 'sheet.png', cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert '0 errors' in checked.stdout and (tmp_path / 'sheet.png').is_file()
     options = [
@@ -65,33 +55,33 @@ def test_three_commands_from_yolo_to_a_trained_model(yolo, tmp_path):
         'val_dataloader.num_workers=0',
         'val_dataloader.persistent_workers=False',
     ]
-    trained = run(ROOT / 'tools/train.py', 'squares.py', '--cfg-options', *options, cwd=tmp_path)
+    trained = run_script(ROOT / 'tools/train.py', 'squares.py', '--cfg-options', *options, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert list((tmp_path / 'work_dirs/squares').glob('epoch_1.pth'))
 
 
 def test_config_is_not_overwritten_and_errors_name_the_folder(yolo, tmp_path):
     (tmp_path / 'mine.py').write_text('# mine\n')
-    words = [ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out']
-    made = run(*words, 'mine.py', cwd=tmp_path)
+    words = [NEW_CONFIG, 'squares', '--base', BASE, '--out']
+    made = run_script(*words, 'mine.py', cwd=tmp_path)
     assert made.returncode == 2 and 'mine.py already exists' in made.stderr
     assert (tmp_path / 'mine.py').read_text() == '# mine\n'
     (tmp_path / 'empty').mkdir()
     words[1] = 'empty'
-    made = run(*words, 'other.py', cwd=tmp_path)
+    made = run_script(*words, 'other.py', cwd=tmp_path)
     assert made.returncode == 1 and 'empty holds no annotations' in made.stderr
     assert not (tmp_path / 'other.py').exists()
 
 
 def test_check_exits_with_an_error_and_mends(yolo, tmp_path):
-    assert run(ROOT / 'tools/dataset_converters/yolo_to_coco.py', 'squares', 'coco', cwd=tmp_path).returncode == 0
+    assert run_script(CONVERT, 'squares', 'coco', cwd=tmp_path).returncode == 0
     path = tmp_path / 'coco/annotations/instances_train.json'
     content = json.loads(path.read_text())
     content['annotations'][0]['bbox'] = [0, 0, 0, 0]
     path.write_text(json.dumps(content))
-    words = [ROOT / 'tools/misc/new_config.py', 'coco', '--base', BASE, '--out', 'mine.py']
-    assert run(*words, cwd=tmp_path).returncode == 0
-    checked = run(ROOT / 'tools/misc/check_dataset.py', 'mine.py', '--fix', 'fixed', cwd=tmp_path)
+    words = [NEW_CONFIG, 'coco', '--base', BASE, '--out', 'mine.py']
+    assert run_script(*words, cwd=tmp_path).returncode == 0
+    checked = run_script(ROOT / 'tools/misc/check_dataset.py', 'mine.py', '--fix', 'fixed', cwd=tmp_path)
     assert checked.returncode == 1 and 'error: empty-box (1): remove the box' in checked.stdout
     assert len(json.loads((tmp_path / 'fixed/instances_train.json').read_text())['annotations']) == 6
 
@@ -102,7 +92,7 @@ def test_class_names_cannot_become_code(yolo, tmp_path):
     for index in range(8):  # only classes with objects are kept
         label = yolo / f'labels/train/{index}.txt'
         label.write_text(label.read_text() + ''.join(f'{number} 0.5 0.5 0.2 0.2\n' for number in range(len(names))))
-    made = run(ROOT / 'tools/misc/new_config.py', 'squares', '--base', BASE, '--out', 'mine.py', cwd=tmp_path)
+    made = run_script(NEW_CONFIG, 'squares', '--base', BASE, '--out', 'mine.py', cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     cfg = get_config(tmp_path / 'mine.py')
     assert not (tmp_path / 'ran').exists()
@@ -126,6 +116,6 @@ def test_commands_of_the_page(yolo, tmp_path):
         program, script, *words = line.replace('lite-dino-4scale_h3l1-2p1x3_r50', BASE).split()
         assert program == 'python' and (tmp_path / script).is_file()
         extra = ['--cfg-options', *small] if script.endswith('train.py') else []
-        result = run(tmp_path / script, *words, *extra, cwd=tmp_path)
+        result = run_script(tmp_path / script, *words, *extra, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr[-3000:]
     assert (tmp_path / 'work_dirs/samples.png').is_file() and (tmp_path / 'work_dirs/mine/epoch_1.pth').is_file()

@@ -2,11 +2,10 @@
 
 import json
 import pickle
-import subprocess
-import sys
 
 import cv2
 import pytest
+from helpers.fork_server import run_script
 
 pytestmark = pytest.mark.process
 
@@ -76,7 +75,7 @@ def test_augmentation_merges_an_image_and_its_mirror_image(tested, trained, run_
 
 
 def test_tools_of_mmdet(tested, shapes, tmp_path):
-    words = [sys.executable, '-m', 'lite_detr_mmdet', 'mmdet']
+    words = ['-m', 'lite_detr_mmdet', 'mmdet']
     config_file = tmp_path / 'mine.py'
     name = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
     lines = [f"_base_ = 'lite_detr_mmdet::{name}'", f"data = dict(dataset=dict(data_root='{shapes}/'))"]
@@ -86,7 +85,7 @@ def test_tools_of_mmdet(tested, shapes, tmp_path):
         ['confusion_matrix.py', config_file, tested / 'predictions.pkl', tmp_path / 'matrix'],
     )
     for call in calls:
-        result = subprocess.run([*words, *map(str, call)], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        result = run_script(*words, *call, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / 'browsed').rglob('*.png'))) == 8
     assert (tmp_path / 'matrix' / 'confusion_matrix.png').stat().st_size > 1000

@@ -1,9 +1,0 @@
-from helpers.tools import (  # noqa: F401
-    config,
-    error_of_tool,
-    port,
-    run_tool,
-    shapes,
-    tiny_options,
-    trained,
-)

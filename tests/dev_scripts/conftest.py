@@ -1,1 +1,0 @@
-from helpers.tools import run_tool  # noqa: F401
