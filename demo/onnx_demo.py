@@ -19,6 +19,8 @@ import numpy as np
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
+LARGEST_SIDE = 8192  # pixels of the model's input: what a file asks for must fit the memory
+FAR = 1 << 15  # pixels; OpenCV draws nothing farther away
 
 
 class OnnxRuntime:
@@ -75,7 +77,7 @@ def prepare(image: np.ndarray, shape: list, preprocessing: dict) -> np.ndarray:
     else:
         longest, shortest = sorted(preprocessing['scale'] or (1333, 800), reverse=True)
         factor = min(longest / max(height, width), shortest / min(height, width))
-        size = (round(width * factor), round(height * factor))
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
     image = cv2.resize(image, size).astype(np.float32)
     if preprocessing['channels'] == 'RGB':
         image = image[..., ::-1]
@@ -84,25 +86,38 @@ def prepare(image: np.ndarray, shape: list, preprocessing: dict) -> np.ndarray:
 
 
 def detect(model, image: np.ndarray, preprocessing: dict) -> tuple:
-    """Boxes in pixels of the image, scores and labels."""
+    """Boxes in pixels of the image, scores and labels; boxes that are not finite are left out.
+
+    Raises:
+        ValueError: If the outputs do not belong together.
+    """
     inputs = prepare(image, model.shape, preprocessing)
-    boxes, scores, labels = model(inputs)
+    boxes, scores, labels = (output[0] for output in model(inputs))
+    if scores.ndim != 1 or boxes.shape != (len(scores), 4) or labels.shape != scores.shape:
+        shapes = f'{boxes.shape}, {scores.shape} and {labels.shape}'
+        raise ValueError(f'the model must return boxes (n, 4), scores (n) and labels (n), got {shapes}')
     scale = np.array([image.shape[1] / inputs.shape[3], image.shape[0] / inputs.shape[2]] * 2, dtype=np.float32)
-    return boxes[0] * scale, scores[0], labels[0]
+    kept = np.isfinite(boxes).all(1)
+    return boxes[kept] * scale, scores[kept], labels[kept]
+
+
+def name_of(label: int, classes: list) -> str:
+    """Name of a class, or its number where the file has no name for it."""
+    return classes[int(label)] if 0 <= label < len(classes) else str(label)
 
 
 def draw(image: np.ndarray, detections: tuple, classes: list, threshold: float) -> np.ndarray:
     """The image with its detections."""
     image = image.copy()
     for box, score, label in zip(*detections):
-        if score < threshold:
+        if not score >= threshold:  # true for NaN, too
             continue
         hue = np.uint8([[[int(label) * 47 % 180, 220, 230]]])
         color = tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
-        left, top, right, bottom = (round(float(value)) for value in box)
+        left, top, right, bottom = (round(max(-FAR, min(float(value), FAR))) for value in box)
         cv2.rectangle(image, (left, top), (right, bottom), color, 2)
-        name = classes[int(label)] if int(label) < len(classes) else str(label)
-        cv2.putText(image, f'{name} {score:.2f}', (left, max(top - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
+        text = f'{name_of(label, classes)} {score:.2f}'
+        cv2.putText(image, text, (left, max(top - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
     return image
 
 
@@ -150,13 +165,48 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(args: argparse.Namespace) -> tuple:
-    """The model that the arguments name, its preprocessing and its classes."""
+    """The model that the arguments name, its preprocessing and its classes, all checked."""
     if not args.model.is_file():
         raise SystemExit(f'error: must be a model file that exists, got {str(args.model)!r}')
     model = {'onnxruntime': OnnxRuntime, 'openvino': OpenVino}[args.runtime](args.model, args.threads, args.library)
-    if 'preprocessing' not in model.metadata:
-        raise SystemExit(f'error: {args.model} has no metadata `preprocessing`: it must come from export_onnx.py')
-    return model, json.loads(model.metadata['preprocessing']), json.loads(model.metadata['classes'])
+    try:
+        return model, *check_metadata(model.metadata, model.shape)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise SystemExit(
+            f'error: {args.model} must come from export_onnx.py: its metadata are wrong ({error})'
+        ) from error
+
+
+def check_metadata(metadata: Dict[str, str], shape: list) -> tuple:
+    """Preprocessing and classes of a model, which a stranger may have written.
+
+    Args:
+        metadata (dict[str, str]): The model's metadata, JSON.
+        shape (list): Shape of the model's input; what is no number may have any value.
+
+    Raises:
+        KeyError: If one is missing.
+        ValueError: If one is not what it should be, or the input would not fit the memory.
+    """
+    classes, preprocessing = json.loads(metadata['classes']), json.loads(metadata['preprocessing'])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError('classes must be a list of names')
+    if not isinstance(preprocessing, dict) or preprocessing['channels'] not in ('RGB', 'BGR'):
+        raise ValueError('preprocessing must have the channels RGB or BGR')
+    for key, lowest in (('mean', -1e6), ('std', 1e-6)):
+        if not _are_numbers(preprocessing[key], 3, lowest, 1e6):
+            raise ValueError(f'{key} must be three numbers')
+    if preprocessing['scale'] and not _are_numbers(preprocessing['scale'], 2, 1, LARGEST_SIDE):
+        raise ValueError(f'scale must be two numbers up to {LARGEST_SIDE}')
+    sizes = [size for size in shape[2:] if isinstance(size, int)]
+    if len(shape) != 4 or not _are_numbers(sizes, len(sizes), 1, LARGEST_SIDE):
+        raise ValueError(f'the input must be (1, 3, height, width) of up to {LARGEST_SIDE} pixels, got {shape}')
+    return preprocessing, classes
+
+
+def _are_numbers(values, count: int, lowest: float, highest: float) -> bool:
+    is_list = isinstance(values, list) and len(values) == count
+    return is_list and all(type(value) in (int, float) and lowest <= value <= highest for value in values)
 
 
 def main() -> None:

@@ -13,18 +13,19 @@ import argparse
 import contextlib
 import json
 import os
+import threading
 import time
 from collections import deque
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Deque
+from typing import Deque, Tuple
 
 # What a client sends is not decoded if it says that it is larger. OpenCV reads this when it is imported.
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(1 << 26))
 
 import cv2
 import numpy as np
-from onnx_demo import add_model_arguments, detect, load_model, percentiles
+from onnx_demo import add_model_arguments, detect, load_model, name_of, percentiles
 
 LARGEST_BODY = 32 << 20
 KEPT_LATENCIES = 10_000
@@ -38,7 +39,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == '/latency':
-            self._answer(200, {'count': len(self.server.seconds), **percentiles(self.server.seconds)})
+            with self.server.lock:
+                seconds = list(self.server.seconds)
+            self._answer(200, {'count': len(seconds), **percentiles(seconds)})
         else:
             self._answer(404, {'error': f'must be /latency, or POST /detect, got {self.path}'})
 
@@ -53,17 +56,9 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(413, {'error': f'Content-Length must be from 1 to {LARGEST_BODY}, got {length}'})
         else:
             content = self.rfile.read(length)
-            start = time.perf_counter()
-            try:
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            except cv2.error:
-                image = None
-            if image is None:
-                self._answer(400, {'error': 'the body must be an image that OpenCV can read'})
-                return
-            detections = self.server.detect(image)
-            self.server.seconds.append(time.perf_counter() - start)
-            self._answer(200, detections)
+            with self.server.lock:
+                status, answer = self.server.detect(content)
+            self._answer(status, answer)
 
     def _answer(self, status: int, content: dict) -> None:
         body = json.dumps(content).encode()
@@ -77,20 +72,36 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: a line for each image is no help."""
 
 
-class Server(HTTPServer):
-    """Takes one image after another: the runtime has all threads for each."""
+class Server(ThreadingHTTPServer):
+    """Takes one image after another, since the runtime has all threads for each; slow clients keep nobody waiting."""
 
     def __init__(self, address: tuple, model, preprocessing: dict, classes: list, threshold: float) -> None:
         super().__init__(address, Handler)
         self.model, self.preprocessing, self.classes, self.threshold = model, preprocessing, classes, threshold
         self.seconds: Deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self.lock = threading.Lock()  # of model and latencies
 
-    def detect(self, image: np.ndarray) -> dict:
-        boxes, scores, labels = detect(self.model, image, self.preprocessing)
+    def detect(self, content: bytes) -> Tuple[int, dict]:
+        """Status and answer for an encoded image."""
+        start = time.perf_counter()
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            image = None
+        if image is None:
+            return 400, {'error': 'the body must be an image that OpenCV can read'}
+        try:
+            boxes, scores, labels = detect(self.model, image, self.preprocessing)
+        except Exception as error:  # whatever the runtime raises: the client gets an answer, the others are served
+            height, width = image.shape[:2]
+            return 422, {'error': f'the model cannot take an image of {width}x{height} pixels: {error}'}
+        self.seconds.append(time.perf_counter() - start)
         kept = scores >= self.threshold
-        names = [self.classes[label] if label < len(self.classes) else str(label) for label in labels[kept]]
-        return dict(
-            boxes=boxes[kept].tolist(), scores=scores[kept].tolist(), labels=labels[kept].tolist(), names=names
+        return 200, dict(
+            boxes=boxes[kept].tolist(),
+            scores=scores[kept].tolist(),
+            labels=labels[kept].tolist(),
+            names=[name_of(label, self.classes) for label in labels[kept]],
         )
 
 

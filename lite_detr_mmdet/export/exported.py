@@ -9,9 +9,11 @@ import numpy as np
 
 from .compare import Detections
 
+LARGEST_SIDE = 8192  # pixels of the model's input: what a file asks for must fit the memory
+
 
 def read_metadata(path: Path) -> Dict[str, Any]:
-    """Classes and preprocessing of an exported model.
+    """Classes and preprocessing of an exported model, which a stranger may have written.
 
     Args:
         path (Path): ONNX, or OpenVINO's ``.xml``.
@@ -20,7 +22,7 @@ def read_metadata(path: Path) -> Dict[str, Any]:
         dict: ``classes`` (list[str]) and ``preprocessing`` (dict).
 
     Raises:
-        ValueError: If the file has none.
+        ValueError: If the file has none, or they are not what they should be.
     """
     import openvino
 
@@ -37,7 +39,28 @@ def read_metadata(path: Path) -> Dict[str, Any]:
         found = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
     if not {'classes', 'preprocessing'} <= set(found):
         raise ValueError(f'{path} has no metadata `classes` and `preprocessing`: it must come from export_onnx.py')
-    return {key: json.loads(found[key]) for key in ('classes', 'preprocessing')}
+    try:
+        metadata = {key: json.loads(found[key]) for key in ('classes', 'preprocessing')}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} must have JSON as its metadata: {error}') from error
+    fault = find_fault(**metadata)
+    if fault:
+        raise ValueError(f'{path} must come from export_onnx.py: in its metadata, {fault}')
+    return metadata
+
+
+def find_fault(classes: Any, preprocessing: Any) -> str:
+    """What is wrong with metadata, '' if nothing is."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return 'classes must be a list of names'
+    if not isinstance(preprocessing, dict) or preprocessing.get('channels') not in ('RGB', 'BGR'):
+        return 'preprocessing must have the channels RGB or BGR'
+    for key, lowest in (('mean', -1e6), ('std', 1e-6)):
+        values = preprocessing.get(key)
+        is_list = isinstance(values, list) and len(values) == 3
+        if not is_list or not all(type(value) in (int, float) and lowest <= value <= 1e6 for value in values):
+            return f'{key} must be three numbers'
+    return ''
 
 
 def prepare(image: np.ndarray, size: Tuple[int, int], preprocessing: Dict[str, Any]) -> np.ndarray:
@@ -50,7 +73,12 @@ def prepare(image: np.ndarray, size: Tuple[int, int], preprocessing: Dict[str, A
 
     Returns:
         np.ndarray: (1, 3, height, width), float32.
+
+    Raises:
+        ValueError: If the size is not fixed, or larger than any model needs.
     """
+    if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in size):
+        raise ValueError(f'the model must take images of a fixed size up to {LARGEST_SIDE} pixels, got {size}')
     image = cv2.resize(image, size[::-1]).astype(np.float32)
     if preprocessing['channels'] == 'RGB':
         image = image[..., ::-1]
@@ -65,7 +93,13 @@ def to_image_pixels(outputs: Dict[str, np.ndarray], size: Tuple[int, int], image
 
 
 def coco_results(image_id: int, detections: Detections, category_ids: List[int]) -> List[dict]:
-    """Detections as rows of COCO's results."""
+    """Detections as rows of COCO's results.
+
+    Raises:
+        ValueError: If a label is not the number of a class.
+    """
+    if any(not 0 <= label < len(category_ids) for label in detections.labels):
+        raise ValueError(f'the labels of the model must be from 0 to {len(category_ids) - 1}, one for each class')
     return [
         dict(
             image_id=image_id,
