@@ -118,7 +118,10 @@ def from_pretrained(
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / 'checkpoint.pth'
         save_checkpoint_file(dict(meta=meta, state_dict=state_dict), path)
-        return Detector(weights=path, device=device, **kwargs)
+        try:
+            return Detector(weights=path, device=device, **kwargs)
+        except CheckpointError as error:
+            raise CheckpointError(folder, error.fault) from error
 
 
 def _read_config(path: Path) -> dict:

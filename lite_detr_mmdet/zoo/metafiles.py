@@ -36,25 +36,35 @@ def read_metafiles(root: Optional[Path] = None) -> List[ShippedModel]:
 
     Args:
         root (Path, optional): Folder of ``model-index.yml``. Defaults to None: that of this package.
+
+    Raises:
+        ValueError: If a metafile, a config or weights are named by a path that leads out of the folder.
     """
     root = root or shipped_folder()
     models = []
     for metafile in yaml.safe_load((root / 'model-index.yml').read_text())['Import']:
-        for entry in yaml.safe_load((root / metafile).read_text())['Models']:
+        for entry in yaml.safe_load(_path_in(root, metafile).read_text())['Models']:
             weights = entry.get('Weights')
             results = entry.get('Results') or []
             models.append(
                 ShippedModel(
                     name=entry['Name'],
-                    config=root / entry['Config'],
+                    config=_path_in(root, entry['Config']),
                     collection=entry['In Collection'],
                     metadata=entry['Metadata'],
                     results={name: value for result in results for name, value in result['Metrics'].items()},
                     # The path of weights shipped as a file is relative to the same folder as the config's.
-                    weights=weights if weights is None or '://' in weights else str(root / weights),
+                    weights=weights if weights is None or '://' in weights else str(_path_in(root, weights)),
                 )
             )
     return models
+
+
+def _path_in(root: Path, name: str) -> Path:
+    """Path that a metafile names; links are not followed, since installations may consist of them."""
+    if Path(name).is_absolute() or '..' in Path(name).parts:
+        raise ValueError(f'a metafile must name files in {root}, got {name!r}')
+    return root / name
 
 
 @lru_cache(maxsize=1)

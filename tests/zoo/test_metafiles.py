@@ -1,6 +1,9 @@
 """The shipped models as read from the metafiles."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from lite_detr_mmdet.zoo import metafiles, read_metafiles, shipped_models
 
@@ -32,6 +35,27 @@ def test_reads_figures_and_weights(tmp_path):
     assert first.config == tmp_path / 'configs' / 'a' / 'm.py' and first.metadata == {'Paper AP': 50.4}
     assert first.results == {} and first.weights is None
     assert second.results == {'box AP': 50.1} and second.weights.endswith('n.pth')
+
+
+@pytest.mark.parametrize('path', ['../{}', '{root}/../{}', 'configs/../../{}'])
+@pytest.mark.parametrize('place', ['Import', 'Config', 'Weights'])
+def test_paths_stay_in_the_folder(tmp_path, place, path):
+    root = tmp_path / 'root'
+    root.mkdir()
+
+    def write(folder, **names) -> None:
+        names = {**dict(Import='a.yml', Config='a.py', Weights='a.pth'), **names}
+        (root / 'model-index.yml').write_text(f'Import: [{names.pop("Import")}]\n')
+        entry = {**dict.fromkeys(('Name', 'In Collection'), 'a'), 'Metadata': {}, **names}
+        (folder / 'a.yml').write_text(json.dumps(dict(Models=[entry])))  # JSON is YAML
+
+    write(tmp_path)
+    write(root)
+    assert read_metafiles(root)[0].weights == str(root / 'a.pth')
+    name = dict(Import='a.yml', Config='a.py', Weights='a.pth')[place]
+    write(root, **{place: path.format(name, root=root)})
+    with pytest.raises(ValueError, match=r'a metafile must name files in .*root, got .*a\.'):
+        read_metafiles(root)
 
 
 def test_config_without_an_entry_has_a_name(monkeypatch, tmp_path):
