@@ -7,6 +7,7 @@ writes a file of plain values under a temporary name first. Nothing is added to 
 """
 
 import functools
+import glob
 import os
 import re
 import tempfile
@@ -175,8 +176,11 @@ def _plain_and_whole(original: Callable) -> Callable:
                 level=30,
             )
         if file_client_args is None and backend_args is None and '://' not in filename and ':s3' not in filename:
-            Path(filename).parent.mkdir(parents=True, exist_ok=True)
-            save_checkpoint_file(checkpoint, filename)
+            path = Path(filename)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for partial in path.parent.glob(f'.{glob.escape(path.name)}.*.partial'):
+                partial.unlink(missing_ok=True)  # of a process that was killed while it wrote the same file
+            save_checkpoint_file(checkpoint, path)
         else:
             original(checkpoint, filename, file_client_args=file_client_args, backend_args=backend_args)
 

@@ -69,7 +69,7 @@ def test_three_kills_while_writing_change_nothing(trained, config, tiny_options,
     assert all(torch.equal(value, second['state_dict'][name]) for name, value in first['state_dict'].items())
     for index, state in first['optimizer']['state'].items():
         assert torch.equal(state['exp_avg'], second['optimizer']['state'][index]['exp_avg'])
-    assert not (tmp_path / 'epoch_1.pth').exists()
+    assert not (tmp_path / 'epoch_1.pth').exists() and not list(tmp_path.glob('.*.partial'))
 
 
 def test_checkpoints_of_this_package_need_nothing_to_be_read(trained):
@@ -92,6 +92,13 @@ def test_histories_are_resumed(tmp_path):
     assert hub.get_scalar('loss').mean() == history.mean() and hub.get_scalar('loss').max_length == 7
     hub.update_scalar('loss', 3.0)
     assert hub.get_scalar('loss').current() == 3.0
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left, other = tmp_path / '.a[1].pth.x7.partial', tmp_path / '.b.pth.x7.partial'
+    left.write_bytes(b'half'), other.write_bytes(b'half')
+    mmengine_runner.save_checkpoint(dict(meta={}), str(tmp_path / 'a[1].pth'))
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / 'a[1].pth']
 
 
 @pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'No space left on device'), KeyboardInterrupt()])
