@@ -129,7 +129,6 @@ def _key(node: Any, lines: list) -> Any:
 
 def _refusal(lines: list, number: int, fault: str) -> ConfigTextError:
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ''
-    line = ''.join(letter if letter.isprintable() else '?' for letter in line)
     return ConfigTextError(f'line {number} {fault}: {line[:120]!r}; a config in a file may hold only literals')
 
 

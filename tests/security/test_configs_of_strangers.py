@@ -1,16 +1,21 @@
 """A config that comes with a checkpoint is data: whoever reads it, nothing in it runs or is imported."""
 
+import ast
+
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 
 import lite_detr_mmdet
+from lite_detr_mmdet.apis.embedded_config import inference_config
 from lite_detr_mmdet.apis.publish import publish_model
 from lite_detr_mmdet.checkpoint import (
     CheckpointError,
     ConfigTextError,
     config_from_json,
+    config_text,
     config_to_json,
     load_checkpoint_file,
     parse_config_text,
@@ -117,6 +122,46 @@ def test_settings_that_read_or_import(checkpoint, tmp_path, change):
         lite_detr_mmdet.Detector(weights=tmp_path / 'evil.pth', device='cpu')
 
 
+GOOD = dict(
+    model=dict(type='LiteDINO', backbone=dict(type='ResNet')),
+    test_dataloader=dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')])),
+)
+
+
+def inference(**changes) -> Config:
+    return inference_config('a.pth', dict(cfg_json=config_to_json({**GOOD, **changes})))
+
+
+@pytest.mark.parametrize(
+    'changes, fault',
+    [
+        (dict(model=None), 'holds a config without a model'),
+        (dict(model=dict(backbone='evil.py')), 'holds a config without a model'),
+        (dict(test_dataloader=None), 'holds a config without a test pipeline'),
+        (dict(test_dataloader=dict(dataset=dict(pipeline='evil.py'))), 'holds a config without a test pipeline'),
+    ],
+)
+def test_configs_without_what_is_needed(changes, fault):
+    assert inference().model.type == 'LiteDINO'
+    with pytest.raises(CheckpointError, match=f'^a.pth {fault}'):
+        inference(**changes)
+
+
+def test_transforms_read_from_nowhere_else():
+    transform = dict(type='LoadImageFromFile', backend_args=dict(backend='http'), _scope_='x', to_float32=True)
+    cfg = inference(test_dataloader=dict(dataset=dict(pipeline=[transform])))
+    assert cfg.test_dataloader.dataset.pipeline == [dict(type='LoadImageFromFile', to_float32=True)]
+
+
+def test_classes_that_somebody_else_registered(monkeypatch):
+    """Another package may be imported in the same process and register what it likes."""
+    monkeypatch.setitem(MODELS.module_dict, 'Evil', type('Evil', (), dict(__module__='evil')))
+    with pytest.raises(CheckpointError, match="asks for 'Evil', which is not a part of a known detector"):
+        inference(model=dict(type='Evil'))
+    monkeypatch.setitem(MODELS.module_dict, 'Evil', type('Evil', (), dict(__module__='mmdet.models')))
+    assert inference(model=dict(type='Evil'))
+
+
 def test_nothing_outside_of_model_and_pipeline_counts(checkpoint, tmp_path):
     content = load_checkpoint_file(checkpoint)
     cfg = Config(parse_config_text(content['meta']['cfg']), format_python_code=False)
@@ -197,6 +242,34 @@ def test_texts_that_are_no_configs(text):
         parse_config_text(text)
 
 
+@pytest.mark.parametrize(
+    'text, fault',
+    [
+        ('a = 1 + 1', "line 1 holds '+'"),
+        ('a = - - 1', "line 1 holds '-'"),
+        ('a = not 1', "line 1 holds 'not'"),
+        ('a = 1\n  b = 1', 'line 2 is indented'),
+        ('a = list(b=1)', 'line 1 is not a literal'),
+        ('a = dict({1: 1}, {2: 2})', 'line 1 is not a literal'),
+        ('a = 1\n\x1b[2J', r"line 2 .*: '\\x1b\[2J'; a config"),
+    ],
+)
+def test_what_is_wrong_is_said(text, fault):
+    """Of the tokens, before Python's parser sees the text."""
+    with pytest.raises(ConfigTextError, match=fault.replace('+', r'\+') if 'holds' in fault else fault):
+        parse_config_text(text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['{**{}}', 'dict(**{})', '1 + 1', 'not 1', 'a.b', 'print(a=1)', '[x for x in ()]', '{1}', '- -1.5 + 0', 'x:=1'],
+)
+def test_literals_are_checked_beside_the_tokens(text):
+    """Either check alone keeps code out."""
+    with pytest.raises(ConfigTextError, match='is not a literal'):
+        config_text._literal(ast.parse(f'({text})', mode='eval').body, [text])
+
+
 def test_every_shipped_config_is_read_as_it_is(config):
     """What ``Config.dump`` writes is understood, by way of text and of JSON, types included."""
     shipped = sorted(path for path in config.parent.parent.glob('*/*.py') if path.parent.name != '_base_')[::6]
@@ -218,4 +291,20 @@ def test_special_values_survive():
 @pytest.mark.parametrize('text', ['', '[]', '{"__tuple__": 3}', '{"__items__": 3}', '[' * 10_000, '{"a": NaN', '3'])
 def test_json_that_is_no_config(text):
     with pytest.raises(ConfigTextError):
+        config_from_json(text)
+
+
+@pytest.mark.parametrize(
+    'text, fault',
+    [
+        ('{"a": "' + 'x' * 2_000_000 + '"}', 'has 2000009 characters'),
+        ('{"a": ' + '[' * 200 + ']' * 200 + '}', 'is nested too deeply'),
+        ('{"a": 1' + '0' * 30 + '}', 'an integer of more than 64 bits'),
+        ('{"a": -1' + '0' * 30 + '}', 'an integer of more than 64 bits'),
+        ('3', 'must be a table of values by name'),
+    ],
+    ids=['long', 'deep', 'integer', 'negative', 'number'],
+)
+def test_json_that_takes_long(text, fault):
+    with pytest.raises(ConfigTextError, match=fault):
         config_from_json(text)
