@@ -28,8 +28,9 @@ bccd-checkpoint: $(STAMP)
 	$(PY) tools/model_converters/publish_model.py work_dirs/$(BCCD)/epoch_12.pth work_dirs/$(BCCD)/published --fp16
 
 # In two processes, each on one thread; what is slow is left to `make test-slow`, which .ci/run calls, too.
+# Files keep the order that tests/conftest.py gives them; pytest-xdist would begin with those of the most tests.
 JOBS ?= 2
-PYTEST = $(PY) -m pytest -q -n $(JOBS) --dist loadfile
+PYTEST = $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: $(STAMP)
 	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -r requirements/adapters.txt -c requirements/constraints.txt)
 	$(PYTEST) -m 'not slow' tests

@@ -35,6 +35,11 @@ from helpers.tools import (  # noqa: F401  here, so that what they make is made 
 GOLDEN = Path(__file__).resolve().parent / 'data' / 'golden'
 
 
+def pytest_collection_modifyitems(items: list) -> None:
+    """Put what takes longest first, so that no worker starts it when the others have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker('process') is None)
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Make every test start from the same random state."""

@@ -11,6 +11,7 @@ import lite_detr_mmdet  # noqa: F401  lets torch load the Runner's checkpoints
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the processes would need a GPU each')
 def test_two_processes_train_and_test(run_tool, config, tiny_options, tmp_path, port):
     options = [*tiny_options, 'train_dataloader.batch_size=1']

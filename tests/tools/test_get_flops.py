@@ -88,8 +88,8 @@ def test_tokens(get_flops):
     assert get_flops('--tokens', '--strides', 4, 8).count('| S') == 2
 
 
-def test_like_the_authors(get_flops):
-    printed = get_flops(MAIN, '--like-authors', '64x96', '96X64', *SMALL[3:])
+def test_like_the_authors(get_flops, config):
+    printed = get_flops(config, '--like-authors', '64x96', '96X64', *SMALL[3:])
     assert 'Mean over 2 image sizes' in printed
     counts = dict(part.rsplit(' ', 1) for part in printed.splitlines()[-1].partition(': ')[2].split(', '))
     assert {'conv', 'linear', 'bmm', 'grid_sampler', 'layer_norm'} < set(counts)
