@@ -39,12 +39,13 @@ test-slow: $(STAMP)
 	$(if $(STAMP),$(PY) -m pip install -q -r requirements/export.txt -r requirements/adapters.txt -c requirements/constraints.txt)
 	$(PYTEST) -m slow tests
 
-# At most three minutes on two cores, for every save: names, pages, imports, tables, the operator's checks. Left out:
-# all that builds detectors or compares kernels, slow tests, and those that run tools in processes of
-# their own, install packages, compile kernels for the emulator, or train a step of every config; pytest says how many.
+# At most three minutes on two cores, for every save: names, pages, imports, tables, the operator's checks. It prints
+# what it leaves out, and pytest says how many of these files' tests.
 FAST = tests/test_*.py tests/zoo tests/compat tests/dev_scripts tests/configs/test_metafile.py tests/ops/test_checks.py
 test-fast: $(STAMP)
 	$(PYTEST) -m 'not slow and not process' $(FAST)
+	@echo 'left out: other folders of tests, which build detectors or compare kernels, and what runs in processes of its'
+	@echo 'own (make test); what is slow (make test-slow)'
 
 environment: $(STAMP)
 
