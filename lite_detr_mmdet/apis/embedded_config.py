@@ -6,8 +6,9 @@ package and of the OpenMMLab packages below it are built, without the arguments 
 """
 
 import copy
-from pathlib import Path
-from typing import Any, Dict, Union
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Callable, Dict, Iterator, Union
 
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config, ConfigDict
@@ -141,19 +142,47 @@ def _known_transform(value: Any, path: Union[str, Path]) -> dict:
 
 
 def without_folders(values: Dict[str, Any]) -> Config:
-    """A config without the folders of its training run."""
+    """A config without the folders of its training run.
+
+    Folders of data become ``data/NAME/``; of other absolute paths, wherever they stand, the last part is left.
+    """
     cfg = Config(ConfigDict(values))
     cfg.work_dir = cfg.load_from = None
     cfg.resume = False
-    data_root = cfg.get('data_root')
-    if isinstance(data_root, str) and Path(data_root).is_absolute():
-        return Config(_replace(cfg.to_dict(), data_root, f'data/{Path(data_root).name}/'))
-    return cfg
+    plain = cfg.to_dict()
+    roots = sorted(set(_data_roots(plain)), key=len, reverse=True)  # a folder may lie in another one
+
+    def relative(text: str) -> str:
+        for root in roots:
+            text = text.replace(root, f'data/{_last_part(root)}/')
+        return _last_part(text) if _is_absolute(text) else text
+
+    return Config(_change_text(plain, relative))
 
 
-def _replace(value: Any, old: str, new: str) -> Any:
+def _data_roots(value: Any) -> Iterator[str]:
+    """Absolute folders of data, ending in a slash."""
     if isinstance(value, dict):
-        return {key: _replace(item, old, new) for key, item in value.items()}
+        for key, item in value.items():
+            if isinstance(item, str) and str(key).endswith('_root') and _is_absolute(item) and _last_part(item):
+                yield item.rstrip('/') + '/'
+            yield from _data_roots(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _data_roots(item)
+
+
+def _is_absolute(text: str) -> bool:
+    return '\n' not in text and (PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute())
+
+
+def _last_part(path: str) -> str:
+    return re.split(r'[/\\]', path.rstrip('/\\'))[-1]
+
+
+def _change_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _change_text(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_replace(item, old, new) for item in value)
-    return value.replace(old, new) if isinstance(value, str) else value
+        return type(value)(_change_text(item, change) for item in value)
+    return change(value) if isinstance(value, str) else value

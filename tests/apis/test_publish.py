@@ -95,10 +95,19 @@ def test_metadata_is_plain():
 
 
 def test_folders_leave_the_config():
-    text = "data_root = '/home/me/data/bccd/'\nann_file = '/home/me/data/bccd/train.json'\nwork_dir = '/home/me/x'\n"
-    values = parse_config_text(text + "load_from = '/home/me/y.pth'\nresume = True\n")
-    cleaned = without_folders(values).pretty_text
-    assert '/home/me' not in cleaned and "ann_file = 'data/bccd/train.json'" in cleaned and 'resume = False' in cleaned
+    """Of the data, of single files, and of outputs, as they stand in a training config."""
+    values = parse_config_text(
+        "data_root = '/home/me/data/bccd/'\nann_file = '/home/me/data/bccd/train.json'\nwork_dir = '/home/me/x'\n"
+        "load_from = '/home/me/y.pth'\nresume = True\nurl = 'https://example.org/a/b.pth'\n"
+        "train = dict(data_root='/mnt/me/hit/', lists=['/mnt/me/hit/a.json', '/home/me/other.txt'])\n"
+        "test = dict(outfile_prefix='/home/me/runs/detections', windows='C:\\\\me\\\\b.json', plain='a/b.json')\n"
+    )
+    cleaned = without_folders(values)
+    assert '/home/me' not in cleaned.pretty_text and '/mnt/me' not in cleaned.pretty_text
+    assert cleaned.ann_file == 'data/bccd/train.json' and cleaned.resume is False
+    assert cleaned.train == dict(data_root='data/hit/', lists=['data/hit/a.json', 'other.txt'])
+    assert cleaned.test == dict(outfile_prefix='detections', windows='b.json', plain='a/b.json')
+    assert cleaned.url == 'https://example.org/a/b.pth'
 
 
 def test_bad_arguments(run, tmp_path):
