@@ -3,6 +3,7 @@
 The models follow the rows of Tables 1, 4 and 5 of the paper; data and recipe are small enough for hours, not days.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -137,7 +138,9 @@ def adapt_shapes(cfg: Config, data_root: Optional[Path], size: int) -> None:
 
 def fingerprint(cfg: Config) -> str:
     """Short digest of what decides the result of a run, paths apart: results of other settings are not mixed in."""
-    parts = {name: cfg[name] for name in ('model', 'optim_wrapper', 'param_scheduler', 'randomness')}
+    parts = {name: copy.deepcopy(cfg[name]) for name in ('model', 'optim_wrapper', 'param_scheduler', 'randomness')}
+    if not parts['model'].encoder.get('num_low_levels', 1):
+        parts['model'].encoder.pop('low_level_ffn_ratio', None)  # there are no low-level tokens
     parts['epochs'] = cfg.train_cfg.max_epochs  # how often it is validated changes nothing
     parts['train_dataloader'] = [cfg.train_dataloader[name] for name in ('batch_size', 'sampler')]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
