@@ -15,7 +15,7 @@ from lite_detr_mmdet.zoo import shipped_folder, shipped_models
 DATA = Path(__file__).resolve().parent.parent / 'data'
 SHIPPED = {
     'lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav': ('hit_uav', 0.05),
-    'lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-8e_bccd': ('bccd', 0.3),
+    'lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-8e_bccd': ('bccd', 0.4),
 }
 
 
