@@ -66,7 +66,8 @@ def compare_detections(expected: Detections, found: Detections, bounds: Bounds) 
     """Match detections by label, box and score; their order does not matter.
 
     Nearly equal scores may come in a different order, and the last one kept may differ: a detection does not count as
-    missing unless its score is above the worst one of the other set by more than the bound.
+    missing unless its score is above the worst one of the other set by more than the bound. Where none matches, that
+    does not excuse any: all are missing.
 
     Args:
         expected (Detections): Of the model.
@@ -85,10 +86,13 @@ def compare_detections(expected: Detections, found: Detections, bounds: Bounds) 
             other = int(candidates.argmin())
             free[other] = False
             pairs.append((index, other))
-    missing = [
-        *_missed(expected, {pair[0] for pair in pairs}, found, bounds),
-        *_missed(found, {pair[1] for pair in pairs}, expected, bounds),
-    ]
+    if pairs:
+        missing = [
+            *_missed(expected, {pair[0] for pair in pairs}, found, bounds),
+            *_missed(found, {pair[1] for pair in pairs}, expected, bounds),
+        ]
+    else:
+        missing = [*map(float, expected.scores), *map(float, found.scores)]
     rows = tuple(zip(*pairs)) or ((), ())
     rows = tuple(np.array(row, dtype=int) for row in rows)
     return Difference(

@@ -10,6 +10,8 @@ import numpy as np
 from .compare import Detections
 
 LARGEST_SIDE = 8192  # pixels of the model's input: what a file asks for must fit the memory
+# Written by export_onnx, JSON each.
+METADATA = ('classes', 'num_classes', 'preprocessing')
 
 
 def read_metadata(path: Path) -> Dict[str, Any]:
@@ -19,10 +21,10 @@ def read_metadata(path: Path) -> Dict[str, Any]:
         path (Path): ONNX, or OpenVINO's ``.xml``.
 
     Returns:
-        dict: ``classes`` (list[str]) and ``preprocessing`` (dict).
+        dict: ``classes`` (list[str]), ``num_classes`` (int) and ``preprocessing`` (dict).
 
     Raises:
-        ValueError: If the file has none, or they are not what they should be.
+        ValueError: If the file lacks one of them, they are not what they should be, or do not name each class.
     """
     import openvino
 
@@ -30,22 +32,28 @@ def read_metadata(path: Path) -> Dict[str, Any]:
     if model is not None:
         found = {
             key: str(model.get_rt_info(['framework', key]).value)
-            for key in ('classes', 'preprocessing')
+            for key in METADATA
             if model.has_rt_info(['framework', key])
         }
     else:
         import onnx
 
         found = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
-    if not {'classes', 'preprocessing'} <= set(found):
-        raise ValueError(f'{path} has no metadata `classes` and `preprocessing`: it must come from export_onnx.py')
+    missing = [key for key in METADATA if key not in found]
+    if missing:
+        raise ValueError(f'{path} has no metadata `{missing[0]}`: it must come from export_onnx.py')
     try:
-        metadata = {key: json.loads(found[key]) for key in ('classes', 'preprocessing')}
+        metadata = {key: json.loads(found[key]) for key in METADATA}
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} must have JSON as its metadata: {error}') from error
-    fault = find_fault(**metadata)
+    fault = find_fault(metadata['classes'], metadata['preprocessing'])
     if fault:
         raise ValueError(f'{path} must come from export_onnx.py: in its metadata, {fault}')
+    if len(metadata['classes']) != metadata['num_classes']:
+        raise ValueError(
+            f'{path} must name each of its classes in its metadata `classes`, expected {metadata["num_classes"]!r} '
+            f'names, found {len(metadata["classes"])}'
+        )
     return metadata
 
 

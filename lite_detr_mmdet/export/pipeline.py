@@ -107,6 +107,7 @@ def describe(model: nn.Module, detector: ExportableDetector, images: ImageFormat
     return {
         'model': type(model).__name__,
         'classes': list(getattr(model, 'dataset_meta', {}).get('classes', ())),
+        'num_classes': model.bbox_head.cls_out_channels,
         'preprocessing': {
             'channels': 'BGR' if detector.normalize or not preprocessor._channel_conversion else 'RGB',
             'mean': preprocessor.mean.flatten().tolist() if normalizes and not detector.normalize else [0.0] * 3,

@@ -5,6 +5,7 @@ from typing import Any, List, Sequence
 
 import numpy as np
 
+from .exported import METADATA
 from .onnx_model import require
 
 # Convolutions, and the feed-forward layers of the encoder: most of the arithmetic. Attention, decoder and heads stay
@@ -44,7 +45,7 @@ def quantize(model: Any, images: Sequence[np.ndarray]) -> Any:
     )
     if not any(node.get_type_name() == 'FakeQuantize' for node in quantized.get_ops()):
         raise ValueError('model must have convolutions or feed-forward layers to quantise, got none')
-    for key in ('classes', 'preprocessing'):
+    for key in METADATA:
         if model.has_rt_info(['framework', key]):
             quantized.set_rt_info(str(model.get_rt_info(['framework', key]).value), ['framework', key])
     return quantized

@@ -92,7 +92,8 @@ class OpenVinoRunner:
         self.network = core.read_model(model if isinstance(model, bytes) else str(model))
         self.compiled = core.compile_model(self.network, 'CPU', config)
         self.request = self.compiled.create_infer_request()
-        self.output_names = [output.get_any_name() for output in self.compiled.outputs]
+        # Not of the compiled model: a tensor whose conversion it drops has the names of both sides there.
+        self.output_names = [output.get_any_name() for output in self.network.outputs]
         sizes = self.network.inputs[0].partial_shape[2:]
         self.input_size = tuple(size.get_length() if size.is_static else str(size) for size in sizes)
 

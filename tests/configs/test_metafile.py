@@ -1,13 +1,11 @@
 """model-index.yml and the metafiles: what mim reads; the tables that are made from them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers.fork_server import run_script
 
 from lite_detr_mmdet.analysis import count_config
 
@@ -128,8 +126,7 @@ def test_every_model_is_counted_and_figures_are_current():
 
 
 def test_tables_are_up_to_date():
-    command = [sys.executable, str(ROOT / '.dev_scripts' / 'update_model_zoo.py'), '--check']
-    result = subprocess.run(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
+    result = run_script(ROOT / '.dev_scripts' / 'update_model_zoo.py', '--check')
     assert result.returncode == 0, result.stderr
 
 

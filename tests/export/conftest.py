@@ -20,6 +20,7 @@ SMALL = dict(
 )
 LITE_DINO = 'lite-dino-4scale_h3l1-2p1x3_r50_8xb2-36e_coco'
 DEFORMABLE = 'lite-deformable-detr_h3l1-2p1x3_r50_16xb2-50e_coco'
+CLASSES = [f'class {number}' for number in range(80)]
 # Name -> config, what is changed in it
 DETECTORS = {
     'joint': (LITE_DINO, {}),
@@ -80,5 +81,5 @@ def exported(detector, tmp_path_factory):
     for name in ('onnx', 'onnxscript', 'onnxslim', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is not installed: pip install -r requirements/export.txt')
     path = tmp_path_factory.mktemp('export') / 'model.onnx'
-    metadata = dict(config='small', classes=json.dumps(['a', 'b']))
+    metadata = dict(config='small', classes=json.dumps(CLASSES))
     return path, export_onnx(detector('joint'), path, ImageFormat(96, 128), metadata=metadata)

@@ -33,6 +33,12 @@ def test_the_worst_detection_may_be_another():
     assert compare_detections(DETECTIONS, other, BOUND).is_within(BOUND)
 
 
+def test_near_equal_scores_do_not_excuse_that_nothing_matches():
+    equal = DETECTIONS._replace(scores=np.full(3, 0.5, np.float32))
+    difference = compare_detections(equal, equal._replace(boxes=BOXES + 1), BOUND)
+    assert not difference.is_within(BOUND) and difference.missing_sure == 6 and difference.compared == 0
+
+
 def test_two_equal_detections_are_matched_with_two():
     twice = Detections(BOXES[[0, 0]], np.array([0.9, 0.9]), np.array([0, 0]))
     once = Detections(BOXES[[0, 1]], np.array([0.9, 0.8]), np.array([0, 0]))

@@ -1,12 +1,11 @@
 """Packages of torch.export and AOTInductor predict what the detector predicts and keep the operator."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.fork_server import run_script
 
 from lite_detr_mmdet.export import ImageFormat, VerificationError
 from lite_detr_mmdet.export.torch_package import PackageRunner, export_torch
@@ -58,6 +57,5 @@ def test_tool(detector, tmp_path):
     small_config('joint').dump(config)
     torch.save(detector('joint').state_dict(), weights)
     tool = Path(__file__).resolve().parents[2] / 'tools' / 'deployment' / 'export_torch.py'
-    command = [sys.executable, tool, config, weights, tmp_path / 'model.pt2', '--shape', '96', '128', '--no-verify']
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    result = run_script(tool, config, weights, tmp_path / 'model.pt2', '--shape', 96, 128, '--no-verify')
     assert result.returncode == 0 and 'written: ' in result.stdout, result.stderr

@@ -92,7 +92,7 @@ def write_model(path, classes: str):
         [make.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()],
     )
     model = make.make_model(graph, opset_imports=[make.make_opsetid('', 17)], ir_version=8)
-    onnx.helper.set_model_props(model, dict(classes=classes, preprocessing=json.dumps(GOOD)))
+    onnx.helper.set_model_props(model, dict(classes=classes, num_classes='1', preprocessing=json.dumps(GOOD)))
     path.write_bytes(model.SerializeToString())
 
 
@@ -106,8 +106,8 @@ def test_errors_name_the_file(demo, tmp_path):
     model, preprocessing, classes = demo.load_model(args)
     assert (
         read_metadata(path)
-        == dict(classes=classes, preprocessing=preprocessing)
-        == dict(classes=['a'], preprocessing=GOOD)
+        == dict(classes=classes, num_classes=1, preprocessing=preprocessing)
+        == dict(classes=['a'], num_classes=1, preprocessing=GOOD)
     )
     assert len(demo.detect(model, np.zeros((4, 4, 3), np.uint8), preprocessing)[0]) == 1
     for text in CLASSES:

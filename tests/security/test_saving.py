@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.tools import ROOT
+from helpers.fork_server import ROOT, run_script
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
@@ -56,10 +56,11 @@ runpy.run_path(script, run_name='__main__')
 @pytest.mark.slow
 def test_three_kills_while_writing_change_nothing(trained, config, tiny_options, run_tool, tmp_path):
     options = [*tiny_options, 'default_hooks.checkpoint.max_keep_ckpts=1']
+    killed = tmp_path / 'killed.py'
+    killed.write_text(KILLED)
     for moment in ('half', 'whole', 'named'):
-        command = [sys.executable, '-c', KILLED, moment, ROOT / 'tools' / 'train.py', config]
-        command += ['--work-dir', tmp_path, '--resume', *options]
-        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+        words = (ROOT / 'tools' / 'train.py', config, '--work-dir', tmp_path, '--resume', *options)
+        result = run_script(killed, moment, *words)
         assert result.returncode == -signal.SIGKILL, result.stdout + result.stderr
         assert not (tmp_path / 'last_checkpoint').exists()
         assert (tmp_path / 'epoch_1.pth').exists() == (moment == 'named')

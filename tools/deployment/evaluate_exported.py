@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_categories(coco: COCO, classes: list) -> list:
+def find_categories(coco: COCO, classes: list, annotations: Path) -> list:
     """Ids of the categories of the model's classes.
 
     Raises:
@@ -48,7 +48,10 @@ def find_categories(coco: COCO, classes: list) -> list:
     ids = {category['name']: category['id'] for category in coco.dataset['categories']}
     unknown = [name for name in classes if name not in ids]
     if unknown:
-        raise ValueError(f'annotations must have the classes of the model, got none named {unknown[0]!r}')
+        raise ValueError(
+            f"{annotations} must have the model's {len(classes)} classes as categories, found {len(ids)} categories, "
+            f'none named {unknown[0]!r}'
+        )
     return [ids[name] for name in classes]
 
 
@@ -61,7 +64,7 @@ def size_of(path: Path) -> int:
 def evaluate(args: argparse.Namespace) -> dict:
     metadata = read_metadata(args.model)
     coco = COCO(str(args.annotations))
-    category_ids = find_categories(coco, metadata['classes'])
+    category_ids = find_categories(coco, metadata['classes'], args.annotations)
     runner = RUNNERS[args.runtime](args.model, args.threads, operators=args.operators)
     if not isinstance(runner.input_size[0], int):
         raise ValueError(f'the model must take images of a fixed size, got {runner.input_size}')
