@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from lite_detr_mmdet.export.exported import read_metadata
+from lite_detr_mmdet.export.quantization import float_nodes
 
 from .conftest import CLASSES
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'deployment'
-pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
 def run(name: str, *arguments) -> str:
@@ -42,13 +42,26 @@ def images(tmp_path_factory):
     return folder
 
 
+def test_depthwise_convolutions_stay_in_float():
+    openvino = pytest.importorskip('openvino')
+    from openvino import opset13
+
+    image = opset13.parameter([1, 4, 8, 8], np.float32, name='image')
+    options = ([1, 1], [0, 0], [0, 0], [1, 1])
+    dense = opset13.convolution(image, np.ones((4, 4, 1, 1), np.float32), *options, name='dense')
+    depthwise = opset13.group_convolution(dense, np.ones((4, 1, 1, 1, 1), np.float32), *options, name='depthwise')
+    assert float_nodes(openvino.Model([depthwise], [image])) == ['depthwise']
+
+
+@pytest.mark.slow
+@pytest.mark.process
 def test_quantised_model(exported, images, tmp_path):
     for name in ('nncf', 'openvino'):
         pytest.importorskip(name)
     import openvino
 
     out = tmp_path / 'int8.xml'
-    run('quantize_openvino.py', exported[0], images, out, '--count', '2')
+    run('quantize_openvino.py', exported[0], images, out, '--count', '2', '--annotations', images / 'annotations.json')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['int8.bin', 'int8.xml']
     assert read_metadata(out) == read_metadata(exported[0])
     model = openvino.Core().read_model(out)

@@ -3,11 +3,12 @@
 
     python tools/deployment/quantize_openvino.py MODEL.onnx TRAINING_IMAGES OUT.xml
 
-Convolutions and the feed-forward layers of the encoder get 8 bits, calibrated on training images; attention, decoder
-and heads stay in float. tools/deployment/evaluate_exported.py measures the AP of both models.
+Convolutions and the feed-forward layers of the encoder get 8 bits, calibrated on training images; depthwise
+convolutions, attention, decoder and heads stay in float. tools/deployment/evaluate_exported.py measures the AP of both models.
 """
 
 import argparse
+import json
 import logging
 import os
 import random
@@ -25,8 +26,30 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('model', metavar='MODEL.onnx', type=Path, help='exported model of fixed size')
     parser.add_argument('images', metavar='TRAINING_IMAGES', type=Path, help='folder of images to calibrate with')
     parser.add_argument('out', metavar='OUT.xml', type=Path, help='file to write; weights go beside it (.bin)')
+    parser.add_argument(
+        '--annotations',
+        type=Path,
+        metavar='TRAIN.json',
+        help='take only the images of this COCO file (all of the folder)',
+    )
     parser.add_argument('--count', type=int, default=200, help='images to calibrate with, drawn at random (200)')
     return parser.parse_args()
+
+
+def images_of(annotations: Path, paths: list) -> list:
+    """Those of the images that a COCO file lists.
+
+    Raises:
+        FileNotFoundError: If the file does not exist, or none of its images is there.
+        ValueError: If it is not JSON.
+    """
+    if not annotations.is_file():
+        raise FileNotFoundError(f'--annotations must be a file that exists, got {str(annotations)!r}')
+    names = {Path(image['file_name']).name for image in json.loads(annotations.read_text())['images']}
+    found = [path for path in paths if path.name in names]
+    if not found:
+        raise FileNotFoundError(f'--annotations must list images of the folder, found none of {len(names)}')
+    return found
 
 
 def main() -> None:
@@ -44,6 +67,8 @@ def main() -> None:
 
         metadata = read_metadata(args.model)
         paths = find_images(args.images)
+        if args.annotations:
+            paths = images_of(args.annotations, paths)
         paths = random.Random(0).sample(paths, min(args.count, len(paths)))
         core = openvino.Core()
         library = find_runtime_library('openvino')
