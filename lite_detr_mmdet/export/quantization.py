@@ -9,8 +9,8 @@ from .exported import METADATA
 from .onnx_model import require
 
 # Convolutions, and the feed-forward layers of the encoder: most of the arithmetic. Attention, decoder and heads stay
-# in float: coordinates and near-equal scores do not survive 8 bits. So do depthwise convolutions: little arithmetic, and
-# with them in 8 bits EfficientNet-Lite0 lost up to 1.2 AP more on BCCD, depending on the images to calibrate with.
+# in float: coordinates and near-equal scores do not survive 8 bits. So do depthwise convolutions: they are little of
+# the arithmetic, and in 8 bits they cost EfficientNet-Lite0 up to 1.2 AP on BCCD, depending on the calibration.
 QUANTIZED_TYPES = ('Convolution',)
 QUANTIZED_LAYERS = re.compile(r'encoder\.layers\.\d+(\.layers\.\d+)?\.(low_level_)?ffn\.')
 WITHOUT_ARITHMETIC = ('Constant', 'Parameter', 'Result')

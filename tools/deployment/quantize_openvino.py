@@ -4,7 +4,8 @@
     python tools/deployment/quantize_openvino.py MODEL.onnx TRAINING_IMAGES OUT.xml
 
 Convolutions and the feed-forward layers of the encoder get 8 bits, calibrated on training images; depthwise
-convolutions, attention, decoder and heads stay in float. tools/deployment/evaluate_exported.py measures the AP of both models.
+convolutions, attention, decoder and heads stay in float. tools/deployment/evaluate_exported.py measures the AP of both
+models.
 """
 
 import argparse
