@@ -59,6 +59,7 @@ RUN_BY = {
     r'(cmake|build/cpp/lite_detr_detect) ': 'tests/export/test_cpp_demo.py::test_detects_what_torch_detects',
     r'python tools/deployment/export_torch.py': 'tests/export/test_torch_package.py::test_tool',
     r'python tools/deployment/(quantize|evaluate)': 'tests/export/test_quantization.py::test_quantised_model',
+    r'python benchmarks/int8_accuracy.py': 'tests/export/test_quantization.py::test_accuracy_before_and_after',
     r'python -m lite_detr_mmdet.ops': 'tests/ops/test_extension.py::test_report',
     r'python .dev_scripts/update_model_zoo.py': 'tests/configs/test_metafile.py',
     r'python .dev_scripts/draw_concepts.py': 'tests/test_site.py::test_pictures_are_up_to_date',

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Union
 
 import cv2
 import numpy as np
@@ -14,10 +15,11 @@ from lite_detr_mmdet.export.quantization import float_nodes
 
 from .conftest import CLASSES
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'deployment'
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools' / 'deployment'
 
 
-def run(name: str, *arguments) -> str:
+def run(name: Union[str, Path], *arguments) -> str:
     command = list(map(str, (sys.executable, TOOLS / name, *arguments)))
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -85,3 +87,16 @@ def test_quantised_model(exported, images, tmp_path):
     for path in (exported[0], out):
         found = json.loads(run('evaluate_exported.py', path, images / 'annotations.json', images, '--threads', '1'))
         assert found['images'] == 2 and 0 <= found['AP'] <= 100 and found['megabytes'] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_accuracy_before_and_after(exported, images, tmp_path):
+    for name in ('nncf', 'openvino'):
+        pytest.importorskip(name)
+    annotations, out = images / 'annotations.json', tmp_path / 'record.json'
+    options = ('--train', annotations, '--test', annotations, '--images', images, '--count', '1', '--limit', '1')
+    run(ROOT / 'benchmarks' / 'int8_accuracy.py', exported[0], *options, '--out', out)
+    whole, small = json.loads(out.read_text())['results']
+    assert (whole['precision'], small['precision']) == ('float32', 'int8')
+    assert whole['images'] == small['images'] == 1 and whole['megabytes'] > small['megabytes'] > 0
