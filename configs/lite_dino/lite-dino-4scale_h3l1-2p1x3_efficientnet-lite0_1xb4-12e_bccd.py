@@ -11,7 +11,7 @@ model = dict(
     num_queries=100,
     backbone=dict(frozen_stages=2),  # stem and the two largest maps: a third of the backbone's time, nothing to learn
     encoder=dict(
-        low_level_ffn_ratio=1,  # 256 channels, as many as in the paper; with 32, training stalls: docs/accuracy.md
+        low_level_ffn_ratio=1,  # 256 channels, as many as in the paper: docs/accuracy.md
         layer_cfg=dict(ffn_cfg=dict(feedforward_channels=256)),
     ),
     decoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=256))),

@@ -42,8 +42,7 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
         low_level_update (str): 'joint', 'sequential' or 'none'. Defaults to 'joint'.
         keep_low_levels (bool): Whether the encoder returns low-level tokens that it never updates. Defaults to False.
         low_level_ffn_ratio (int): How many times smaller the hidden size of the low-level feed-forward network is,
-            lambda in Sec. 3.5. Small models need a smaller ratio: where less than 256 channels were left, H3L1-(2+1)x3
-            stalled in training (docs/accuracy.md). Defaults to 8.
+            lambda in Sec. 3.5. Defaults to 8.
         low_levels_first (bool): Whether levels are ordered from high to low resolution. Defaults to True.
         num_cp (int): Number of first layers whose activations are recomputed in the backward pass instead of kept.
             Defaults to -1, none.
