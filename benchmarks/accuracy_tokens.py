@@ -12,6 +12,9 @@ import argparse
 from pathlib import Path
 from typing import List
 
+import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
+
+# isort: split
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules

@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 
 from lite_detr_mmdet.export import ExportableDetector
 from lite_detr_mmdet.export.levels import shrink_mask
+from lite_detr_mmdet.models.detectors import LiteDDQDETR, LiteGroundingDINO
 from lite_detr_mmdet.models.layers import KeyAwareDeformableAttention
 
 from .conftest import DETECTORS
@@ -109,6 +110,12 @@ def test_refuses_with_the_reason(detector):
         ExportableDetector(softmax)
     with pytest.raises(ValueError, match='Linear cannot be exported: it is not of the family of Deformable DETR'):
         ExportableDetector(torch.nn.Linear(1, 1))
+    for host, reason in (
+        (LiteDDQDETR, 'its queries come from non-maximum suppression'),
+        (LiteGroundingDINO, 'it needs a language model'),
+    ):
+        with pytest.raises(ValueError, match=f'{host.__name__} cannot be exported: {reason}'):
+            ExportableDetector(host.__new__(host))  # refused by its class, before anything of it is read
 
 
 @pytest.mark.parametrize('whole, part', [(100, 13), (90, 12), (801, 26), (131, 17)])

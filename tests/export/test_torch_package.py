@@ -1,6 +1,9 @@
 """Packages of torch.export and AOTInductor predict what the detector predicts and keep the operator."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,19 @@ needs_operators = pytest.mark.skipif(
 )
 
 
+def run_without_mmdetection(path: Path, load: str) -> None:
+    """Load and call a package in a process that has torch and the operators alone, as docs/deployment.md says."""
+    code = f"""
+import sys, torch, lite_detr_mmdet.ops
+outputs = {load}({str(path)!r}){'' if 'aoti' in load else '.module()'}(torch.zeros(1, 3, 96, 128))
+assert not {{'mmcv', 'mmdet', 'mmengine'}} & sys.modules.keys(), 'OpenMMLab was imported'
+print(*(tuple(output.shape) for output in outputs))
+"""
+    env = {**os.environ, 'LITE_DETR_OPS_ONLY': '1', 'PYTHONPATH': str(Path(__file__).resolve().parents[2])}
+    result = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    assert result.stdout == '(1, 10, 4) (1, 10) (1, 10)\n', result.stderr
+
+
 @needs_operators
 def test_keeps_the_operator(detector, tmp_path):
     path = tmp_path / 'model.pt2'
@@ -25,6 +41,7 @@ def test_keeps_the_operator(detector, tmp_path):
     assert len(report.lines) == 3 and list(tmp_path.iterdir()) == [path]
     targets = {str(node.target) for node in torch.export.load(str(path)).graph.nodes}
     assert 'lite_detr.key_aware_deform_attn.default' in targets
+    run_without_mmdetection(path, 'torch.export.load')
 
 
 def test_a_package_that_differs_is_not_left(detector, tmp_path, monkeypatch):
@@ -47,6 +64,7 @@ def test_compiled(detector, tmp_path):
         pytest.skip('a C++ compiler is not installed')
     report = export_torch(detector('one_stage'), tmp_path / 'model.pt2', IMAGES, compiled=True)
     assert len(report.lines) == 3
+    run_without_mmdetection(tmp_path / 'model.pt2', 'torch._inductor.aoti_load_package')
 
 
 @pytest.mark.slow
