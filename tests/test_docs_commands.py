@@ -48,6 +48,7 @@ RUN_BY = {
     r'(pip install )?tensorboard\b': f'{COMFORTS}::test_curves_for_tensorboard_where_it_is_installed',
     r'python -m lite_detr_mmdet mmdet (browse_d|confusion_m)': 'tests/tools/test_test.py::test_tools_of_mmdet',
     r'python (tools/analysis_tools/visualize_|-m lite_detr_mmdet )attention': f'{VIEWER}::test_pictures',
+    r'python \.dev_scripts/plot_ap\.py (latency|memory)': 'tests/dev_scripts/test_plot_ap.py::test_costs_of_a_record',
     r'python tools/analysis_tools/benchmark.py': 'tests/tools/test_benchmark.py::test_table_and_record',
     r'python tools/deployment/export_onnx.py': 'tests/export/test_onnx.py::test_is_verified_and_tells_of_itself',
     r'python demo/image_demo.py': 'tests/tools/test_image_demo.py::test_folder',
