@@ -138,7 +138,8 @@ def adapt_shapes(cfg: Config, data_root: Optional[Path], size: int) -> None:
 
 def fingerprint(cfg: Config) -> str:
     """Short digest of what decides the result of a run, paths apart: results of other settings are not mixed in."""
-    parts = {name: copy.deepcopy(cfg[name]) for name in ('model', 'optim_wrapper', 'param_scheduler', 'randomness')}
+    parts = {name: cfg[name] for name in ('optim_wrapper', 'param_scheduler', 'randomness')}
+    parts['model'] = copy.deepcopy(cfg.model)
     if not parts['model'].encoder.get('num_low_levels', 1):
         parts['model'].encoder.pop('low_level_ffn_ratio', None)  # there are no low-level tokens
     parts['epochs'] = cfg.train_cfg.max_epochs  # how often it is validated changes nothing

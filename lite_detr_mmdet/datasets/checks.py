@@ -56,14 +56,24 @@ def check_class_names(dataset: Any) -> None:
 
 
 def read_categories(ann_file: Any) -> List[str]:
-    """Names of the categories of an annotation file in COCO's format.
+    """Names of the categories of an annotation file in COCO's format."""
+    return read_names(ann_file, 'categories', 'name')
+
+
+def read_names(ann_file: Any, part: str, key: str) -> List[str]:
+    """What each entry of a part of an annotation file in COCO's format has under a key.
+
+    Args:
+        ann_file (str | Path): The file.
+        part (str): 'categories' or 'images'.
+        key (str): 'name' or 'file_name'.
 
     Raises:
         DatasetError: If it is not such a file.
     """
     try:
         content = json.loads(Path(ann_file).read_text())
-        return [str(category['name']) for category in content['categories']]
+        return [str(entry[key]) for entry in content[part]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{ann_file} must be annotations in COCO's format: {type(error).__name__}: {error}"

@@ -9,12 +9,12 @@ models.
 """
 
 import argparse
-import json
 import logging
 import os
 import random
 from pathlib import Path
 
+from lite_detr_mmdet.datasets.checks import read_names
 from lite_detr_mmdet.export.exported import prepare, read_metadata
 from lite_detr_mmdet.export.images import find_images, read_image
 from lite_detr_mmdet.export.onnx_model import require
@@ -42,11 +42,11 @@ def images_of(annotations: Path, paths: list) -> list:
 
     Raises:
         FileNotFoundError: If the file does not exist, or none of its images is there.
-        ValueError: If it is not JSON.
+        ValueError: If it is not in COCO's format.
     """
     if not annotations.is_file():
         raise FileNotFoundError(f'--annotations must be a file that exists, got {str(annotations)!r}')
-    names = {Path(image['file_name']).name for image in json.loads(annotations.read_text())['images']}
+    names = {Path(name).name for name in read_names(annotations, 'images', 'file_name')}
     found = [path for path in paths if path.name in names]
     if not found:
         raise FileNotFoundError(f'--annotations must list images of the folder, found none of {len(names)}')
