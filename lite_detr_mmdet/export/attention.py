@@ -7,6 +7,7 @@ from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor, nn
 
 from ..models.layers import FusedMultiScaleDeformableAttention, KeyAwareDeformableAttention
+from ..models.layers.attention_inputs import attention_inputs
 from .sampling import LevelShapes, attend
 
 ATTENTION_FORMS = ('grid', 'gather', 'op')
@@ -58,14 +59,7 @@ class ExportAttention(nn.Module):
         Args:
             spatial_shapes (sequence[tuple[int, int]]): (H_l, W_l) of each level.
         """
-        if value is None:
-            value = query
-        if identity is None:
-            identity = query
-        if query_pos is not None:
-            query = query + query_pos
-        if not self.batch_first:
-            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        query, value, identity = attention_inputs(query, value, identity, query_pos, self.batch_first)
         inputs = dict(
             value=self._project(self.value_proj, value, key_padding_mask),
             reference_points=reference_points,

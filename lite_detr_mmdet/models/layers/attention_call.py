@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor
 
+from .attention_inputs import attention_inputs
 from .key_aware_deformable_attention import KeyAwareDeformableAttention
 from .split_heads import split_heads
 
@@ -35,13 +36,9 @@ class AttentionCall(NamedTuple):
 def read_attention_call(module: MultiScaleDeformableAttention, *args: Any, **kwargs: Any) -> AttentionCall:
     """The inputs of ``module.forward(*args, **kwargs)``."""
     given = inspect.signature(MultiScaleDeformableAttention.forward).bind(module, *args, **kwargs).arguments
-    query: Tensor = given['query']
-    value: Optional[Tensor] = given.get('value')
-    value = query if value is None else value
-    if given.get('query_pos') is not None:
-        query = query + given['query_pos']
-    if not module.batch_first:
-        query, value = query.transpose(0, 1), value.transpose(0, 1)
+    query, value, _ = attention_inputs(
+        given['query'], given.get('value'), None, given.get('query_pos'), module.batch_first
+    )
     return AttentionCall(
         query, value, given['reference_points'], given['spatial_shapes'], given.get('key_padding_mask')
     )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...ops import multi_scale_deform_attn
 from ...ops.extension import has_kernel
+from .attention_inputs import attention_inputs
 from .split_heads import split_heads
 
 
@@ -83,17 +84,9 @@ class FusedMultiScaleDeformableAttention(MultiScaleDeformableAttention):
                 level_start_index=level_start_index,
                 **kwargs,
             )
-        if value is None:
-            value = query
         if identity is None:
             identity = kwargs.get('residual')  # its former name, which the parent still takes
-        if identity is None:
-            identity = query
-        if query_pos is not None:
-            query = query + query_pos
-        if not self.batch_first:
-            query, value = query.transpose(0, 1), value.transpose(0, 1)
-
+        query, value, identity = attention_inputs(query, value, identity, query_pos, self.batch_first)
         bs, num_queries, _ = query.shape
         samples = (bs, num_queries, self.num_heads, self.num_levels, self.num_points)
         output = multi_scale_deform_attn(

@@ -8,6 +8,7 @@ from mmengine.model import xavier_init
 from torch import Tensor, nn
 
 from ...ops import key_aware_deform_attn
+from .attention_inputs import attention_inputs
 from .split_heads import split_heads
 
 
@@ -115,15 +116,7 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
         Returns:
             Tensor: (bs, num_queries, embed_dims).
         """
-        if value is None:
-            value = query
-        if identity is None:
-            identity = query
-        if query_pos is not None:
-            query = query + query_pos
-        if not self.batch_first:
-            query, value = query.transpose(0, 1), value.transpose(0, 1)
-
+        query, value, identity = attention_inputs(query, value, identity, query_pos, self.batch_first)
         bs, num_queries, _ = query.shape
         offset_levels = 1 if self.shared_offsets else self.num_levels
         output = key_aware_deform_attn(
