@@ -84,7 +84,7 @@ def check_checkpoint(path: Union[str, Path], content: Any) -> dict:
     """
     if not isinstance(content, dict):
         raise CheckpointError(path, f'must hold a dict, got {type(content).__name__}')
-    wrong = [key for key in content if not isinstance(key, str)]
+    wrong = [key for key in content if not isinstance(key, str) or not key.isprintable()]
     if wrong:
         raise CheckpointError(path, f'must hold names, got the key {wrong[0]!r}'[:200])
     for name in ('meta', 'message_hub'):
@@ -141,6 +141,8 @@ def check_weights(path: Union[str, Path], weights: Any, name: str, finite: bool 
     for key, value in weights.items():
         if not isinstance(key, str):
             raise CheckpointError(path, f'must hold weights by name as {name!r}, got the key {key!r}')
+        if not key.isprintable():  # loaders of any package write it into logs and to terminals
+            raise CheckpointError(path, f'holds weights whose name is not plain text: {key[:100]!r}')
         if not isinstance(value, Tensor) and not key.endswith('_extra_state'):
             raise CheckpointError(path, f'must hold tensors as {name!r}, got {type(value).__name__} as {key}')
     if finite:

@@ -218,6 +218,8 @@ def _fetch(url: str, partial: Path, has_checksum: bool) -> bool:
     Returns:
         bool: Whether the download was resumed.
     """
+    if partial.is_symlink():  # in a folder of several users: what is fetched must not replace the file it points at
+        partial.unlink()
     record = _read_record(_record_path(partial))
     validator = record.get('validator') if record.get('url') == url else None
     start = partial.stat().st_size if partial.is_file() else 0

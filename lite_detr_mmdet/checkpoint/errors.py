@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
     def __init__(self, path: Union[str, Path], fault: str) -> None:
         self.path = str(path)
         self.fault = printable(fault)  # it may quote the file
-        super().__init__(f'{path} {self.fault}')
+        super().__init__(f'{printable(path)} {self.fault}')
 
 
 class Fault(ValueError):

@@ -15,6 +15,9 @@ from .errors import Fault, Refusal
 MAX_NUMBER_BYTES = 64  # of an integer: nothing in a checkpoint is larger than a 64-bit seed
 SIZED = (str, bytes, bytearray, list, tuple, dict, set)
 KEYS = (str, bytes, int, float, bool, type(None))
+# Python hashes numbers, and tuples of them, without a secret: a file can hold any number of keys that have one hash,
+# and a table of n such keys takes n * n steps. Optimizers number their parameters; nothing needs many tuples.
+MAX_NUMBER_KEYS, MAX_TUPLE_KEYS, MAX_TUPLE = 20_000, 1000, 64
 # What calls may copy or make, in bytes for each byte of the file; a call counts as CALL_BYTES at least. A few bytes
 # could otherwise ask for copies of one large string again and again.
 COPIES, CALL_BYTES, SPARE = 8, 64, 1 << 20
@@ -48,18 +51,30 @@ class Shell:
         raise NotImplementedError
 
 
-def check_keys(keys: Iterable[Any]) -> None:
-    """Check that keys are plain values, or flat tuples of them.
+def check_keys(keys: Iterable[Any], place: int = 0) -> None:
+    """Check that keys are plain values, or flat tuples of them, and that a table with them is made in little time.
 
     Python hashes a key as deep as it is nested, without a limit: a deep tuple would end the process.
+
+    Args:
+        keys (iterable): The keys.
+        place (int): Entries that the table has before. Defaults to 0.
 
     Raises:
         Fault: If they are not.
     """
-    for key in keys:
+    for index, key in enumerate(keys, place):
+        if type(key) is tuple and len(key) > MAX_TUPLE:
+            raise Fault(f'it holds a tuple of {len(key)} values as a key')
         for part in key if type(key) is tuple else (key,):
             if type(part) not in KEYS:
                 raise Fault(f'it holds a {type(part).__name__} as a key')
+            if type(part) is int and not -(1 << 63) <= part < 1 << 63:
+                raise Fault('it holds an integer of more than 64 bits as a key')
+        if type(key) not in (str, bytes):
+            limit = MAX_TUPLE_KEYS if type(key) is tuple else MAX_NUMBER_KEYS
+            if index >= limit:
+                raise Fault(f'it holds a table of more than {limit} entries with a {type(key).__name__} as a key')
 
 
 class Mark:
@@ -252,7 +267,7 @@ class RestrictedUnpickler:
         target = self.top()
         if type(target) not in (dict, OrderedDict, Counter) or len(items) % 2:
             raise Fault(f'its pickle is damaged: it sets items of a {type(target).__name__}')
-        check_keys(items[::2])
+        check_keys(items[::2], len(target))
         for key, value in zip(items[::2], items[1::2]):
             target[key] = value
 
@@ -265,7 +280,7 @@ class RestrictedUnpickler:
         target = self.top()
         if type(target) is not set:
             raise Fault(f'its pickle is damaged: it adds to a {type(target).__name__}')
-        check_keys(items)
+        check_keys(items, len(target))
         target.update(items)
 
     def set_memo_next(self) -> None:

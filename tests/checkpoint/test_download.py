@@ -113,6 +113,18 @@ def test_part_that_was_not_asked_for_is_not_used(server, cache, span):
     assert cached_weights(server.url + NAME).read_bytes() == CONTENT
 
 
+def test_link_in_the_place_of_a_part_is_not_followed(server, cache, tmp_path):
+    """In a cache of several users, one could have another one's file overwritten."""
+    server.files[NAME] = CONTENT
+    victim = tmp_path / 'victim'
+    victim.write_bytes(b'mine')
+    path = cache_path(server.url + NAME)
+    path.parent.mkdir(parents=True)
+    path.with_name(f'{path.name}.partial').symlink_to(victim)
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+    assert victim.read_bytes() == b'mine' and not path.is_symlink()
+
+
 def test_server_that_sends_parts_only(server, cache):
     def answer(handler):
         handler.send_response(206)

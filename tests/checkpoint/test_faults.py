@@ -97,6 +97,8 @@ FAULTS = {
     'add': (b'](N\x90.', 'it adds to a list'),
     'key': (b'}]Ns.', 'it holds a list as a key'),
     'item of a set': (b'\x8f(]\x90.', 'it holds a list as a key'),
+    'large key': (b'}\x8a\x09' + (1 << 64).to_bytes(9, 'little') + b'Ns.', 'an integer of more than 64 bits as a key'),
+    'long key': (b'}(' + b'K\1' * 65 + b'tNs.', 'a tuple of 65 values as a key'),
     'versions': (name('collections.OrderedDict') + b')R}' + text('x') + b'Nsb.', 'the versions of its modules'),
     'beginning': (b'Nt.', 'a container has no beginning'),
     # tensors
@@ -172,6 +174,31 @@ def test_faults_of_pickles(case):
     program, fault = FAULTS[case]
     with pytest.raises(Fault, match=fault):
         run(program)
+
+
+@pytest.mark.parametrize(
+    'key, limit',
+    [(b'M%b', 20_000), (b'M%bK\1\x86', 1000), (b'G\0\0\0\0%b\0\0', 20_000)],
+    ids=['integer', 'tuple', 'number'],
+)
+@pytest.mark.parametrize('table', ['items', 'one by one', 'set', 'call'])
+def test_tables_of_numbers_are_made_in_little_time(key, limit, table):
+    """Keys may all have one hash: 12 MB of them took hours. No table of them is large."""
+
+    def program(count: int) -> bytes:
+        keys = [key.replace(b'%b', struct.pack('<H', index + 1)) for index in range(count)]
+        if table == 'items':
+            return b'}(' + b'N'.join([*keys, b'']) + b'u.'
+        if table == 'one by one':
+            return b'}' + b'Ns'.join([*keys, b'']) + b'.'
+        if table == 'set':
+            half = count // 2
+            return b'\x8f(' + b''.join(keys[:half]) + b'\x90(' + b''.join(keys[half:]) + b'\x90.'
+        return name('builtins.set') + b'](' + b''.join(keys) + b'e\x85R.'
+
+    assert len(run(program(limit))) == limit
+    with pytest.raises(Fault, match=f'a table of more than {limit} entries with a (int|tuple|float) as a key'):
+        run(program(limit + 1))
 
 
 def test_many_small_calls_are_counted():

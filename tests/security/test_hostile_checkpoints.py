@@ -109,9 +109,12 @@ def test_messages_do_not_write_out_what_the_file_holds(tmp_path, call):
 
 
 def test_messages_hold_no_escape_sequences(tmp_path):
-    torch.save(dict(state_dict={'\x1b[2Jw': 3}), tmp_path / 'evil.pth')
-    with pytest.raises(CheckpointError, match='got int as \ufffd\\[2Jw'):
-        load_checkpoint_file(tmp_path / 'evil.pth')
+    """Of the file's contents, and of its name, which may come from an archive."""
+    path = tmp_path / 'evil\x1b[2J.pth'
+    torch.save(dict(meta=dict(cfg=3), message_hub=[]), path)
+    with pytest.raises(CheckpointError, match='evil\ufffd\\[2J\\.pth must hold a table'):
+        load_checkpoint_file(path)
+    assert '\x1b' not in str(CheckpointError('a.pth', 'holds \x1b[2J'))
 
 
 @pytest.mark.parametrize('dtype', ['torch.qint8', 'torch.quint4x2', 'torch.bits8', 'torch.complex32'])
