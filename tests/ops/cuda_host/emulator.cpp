@@ -1,6 +1,5 @@
-// Runs the blocks of a kernel one after the other, the threads of a block as fibers (ucontext).
+// Runs the blocks of a kernel one after the other, the threads of a block as fibers.
 #include <cuda_runtime.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -9,6 +8,8 @@
 #include <numeric>
 #include <random>
 #include <vector>
+
+#include "fiber_context.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -25,7 +26,7 @@ constexpr size_t kStackBytes = 32 * 1024;
 constexpr int kWarp = 32, kMaxThreads = 1024;
 
 struct Fiber {
-  ucontext_t context;
+  Context context;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   void* fake_stack = nullptr;
   Barrier waiting = Barrier::kNone;
@@ -36,7 +37,7 @@ struct Fiber {
 
 struct State {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  ucontext_t scheduler;
+  Context scheduler;
   void* scheduler_fake_stack = nullptr;
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
@@ -58,7 +59,7 @@ void resume(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&state.scheduler_fake_stack, fiber.stack.get(), kStackBytes);
 #endif
-  swapcontext(&state.scheduler, &fiber.context);
+  switch_context(state.scheduler, fiber.context);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(state.scheduler_fake_stack, nullptr, nullptr);
 #endif
@@ -69,7 +70,7 @@ void back_to_scheduler(Fiber& fiber) {
   __sanitizer_start_switch_fiber(fiber.done ? nullptr : &fiber.fake_stack, state.scheduler_stack,
                                  state.scheduler_stack_bytes);
 #endif
-  swapcontext(&fiber.context, &state.scheduler);
+  switch_context(fiber.context, state.scheduler);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fiber.fake_stack, nullptr, nullptr);
 #endif
@@ -91,11 +92,7 @@ void start(Fiber& fiber) {
 #endif
   fiber.waiting = Barrier::kNone;
   fiber.done = false;
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.get();
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, run_thread, 0);
+  make_context(fiber.context, fiber.stack.get(), kStackBytes, run_thread);
 }
 
 // Lets threads [first, last) go on if all of them wait at a barrier of this kind. Returns whether it did.
