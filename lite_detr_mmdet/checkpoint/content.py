@@ -47,7 +47,7 @@ def check_content(content: Any) -> None:
             if depth > MAX_DEPTH:
                 raise Fault(f'its values are nested more than {MAX_DEPTH} deep')
             open_ids.add(identity)
-            items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            items = value.values() if isinstance(value, dict) else value  # keys were checked when the table was made
             below = [count(item, depth + 1) for item in items]
             open_ids.discard(identity)
             known[identity] = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)

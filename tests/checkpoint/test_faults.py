@@ -248,6 +248,7 @@ def archive(path, program: bytes, *entries) -> None:
         (name(HISTORY) + b')\x81', (), 'the bare name HistoryShell'),
         (b'X\1\0\0\0\xff', (), r'it is damaged \(UnicodeDecodeError'),
         (identity(), (), 'it holds a Storage where a value should be'),
+        (b']' * 5000 + b'a' * 4999, (), 'its values are nested more than 64 deep'),
     ],
 )
 def test_faults_of_archives(tmp_path, program, entries, fault):

@@ -222,8 +222,8 @@ def test_torch_itself_allows_no_more_than_before():
     assert result.returncode == 0, result.stderr
 
 
-def nested(depth: int) -> list:
-    content = []
+def nested(depth: int, innermost: object = None) -> object:
+    content = innermost
     for _ in range(depth):
         content = [content]
     return content
@@ -246,6 +246,7 @@ def bomb() -> list:
     'content, fault',
     [
         (dict(meta=nested(200)), 'nested more than 64 deep'),
+        (dict(a=(part := nested(40)), b=nested(40, part)), 'nested more than 64 deep'),
         (dict(meta=cyclic()), 'contains itself'),
         (dict(meta=dict(a=bomb())), 'more than 20000000 values'),
         (dict(meta=dict(a=1 << 5000)), 'an integer of'),
@@ -255,7 +256,9 @@ def bomb() -> list:
         (dict(meta=3), "must hold a table as 'meta', got int"),
         (dict(message_hub=[]), "must hold a table as 'message_hub', got list"),
         (dict(meta=dict(cfg=3)), r"must hold a text as meta\['cfg'\], got int"),
+        (dict(meta=dict(config=3)), r"must hold a text as meta\['config'\], got int"),
         (dict(meta=dict(dataset_meta=3)), 'must hold a table of names'),
+        (dict(meta=dict(dataset_meta={1: 2})), 'must hold a table of names'),
         (dict(meta=dict(dataset_meta=dict(classes='cat'))), 'must hold its classes as a list of names'),
         (dict(meta=dict(CLASSES=(1, 2))), 'must hold its classes as a list of names'),
         (dict(state_dict=None), "must hold weights by name as 'state_dict', got NoneType"),
@@ -263,6 +266,9 @@ def bomb() -> list:
         (dict(state_dict={'a\n\x1b[2J': torch.ones(1)}), r"whose name is not plain text: 'a\\n\\x1b\[2J'"),
         (dict(state_dict=dict(w=3)), "must hold tensors as 'state_dict', got int as w"),
         (dict(model=[]), "must hold weights by name as 'model', got list"),
+        (dict(ema_model=[]), "must hold weights by name as 'ema_model', got list"),
+        ({'\n' * 9999: 1}, 'must hold names, got the key .{0,190}$'),
+        (dict(model={'\n' * 9999: torch.ones(1)}), 'whose name is not plain text: .{0,210}$'),
     ],
 )
 def test_wrong_content_is_named(tmp_path, content, fault):

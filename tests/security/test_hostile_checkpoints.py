@@ -128,6 +128,8 @@ def test_types_that_torch_knows_little_of(tmp_path, dtype):
 def test_weights_that_no_layer_takes(dtype):
     with pytest.raises(CheckpointError, match=f'holds weights of {dtype}, which no layer takes: w'):
         check_weights('a.pth', dict(w=torch.zeros(2).to(dtype)), 'state_dict', finite=True)
+    weights = {'a._extra_state': dict(version=1), 'w': torch.zeros(2)}  # of a module that keeps more than tensors
+    assert check_weights('a.pth', weights, 'state_dict', finite=True) is weights
 
 
 def test_truth_values_are_0_or_1(tmp_path):
