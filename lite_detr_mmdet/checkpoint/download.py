@@ -101,7 +101,7 @@ def file_name(url: str) -> str:
         raise ValueError(f'weights must be a URL that begins with http:// or https://, got {url!r}')
     name = unquote(parts.path.rpartition('/')[2])
     plain = re.fullmatch(r'[^/\\:*?"<>|]+', name) and name.isprintable() and name.strip(' .') == name.strip()
-    if not plain or name.startswith('.') or len(name.encode()) > MAX_NAME:
+    if not plain or len(name.encode()) > MAX_NAME:
         raise ValueError(f'weights must be a URL that ends with a plain file name, got {name!r} of {shown(url)}')
     return name
 
@@ -221,7 +221,7 @@ def _fetch(url: str, partial: Path, has_checksum: bool) -> bool:
     if partial.is_symlink():  # in a folder of several users: what is fetched must not replace the file it points at
         partial.unlink()
     record = _read_record(_record_path(partial))
-    validator = record.get('validator') if record.get('url') == url else None
+    validator = record.get('validator') if record.get('url') == shown(url) else None
     start = partial.stat().st_size if partial.is_file() else 0
     if start and not (isinstance(validator, str) or has_checksum):
         start = 0
@@ -242,13 +242,13 @@ def _fetch(url: str, partial: Path, has_checksum: bool) -> bool:
     with response:
         if response.status == 206 and not start:
             raise _Interrupted('it sends a part where the whole was asked for')
-        total = _total(response, start, record if record.get('url') == url else {})
+        total = _total(response, start, record if record.get('url') == shown(url) else {})
         if total is False:
             partial.unlink()
             return _fetch(url, partial, has_checksum)
         if response.status != 206:
             start, total = 0, _content_length(response)
-        _write(response, partial, start, total, Answer(url, _validator(response), total))
+        _write(response, partial, start, total, Answer(shown(url), _validator(response), total))
     return start > 0
 
 

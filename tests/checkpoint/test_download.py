@@ -1,8 +1,12 @@
 """Downloads: checked, cached, continued; plain words without a network; nothing outside of the cache."""
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
+import threading
+import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +60,23 @@ def test_same_name_elsewhere_is_another_file(server, cache):
     server.files.update({'/a/model.pth': checkpoint_bytes(1), '/b/model.pth': checkpoint_bytes(2)})
     first, second = (cached_weights(f'{server.url}/{folder}/model.pth') for folder in 'ab')
     assert first != second and first.read_bytes() != second.read_bytes()
+    assert cached_weights(f'{server.url}/a/model.pth#part') == first and len(server.requests) == 2
+
+
+def test_one_downloads_and_the_others_wait(server, cache):
+    def answer(handler):
+        time.sleep(0.5)  # for the other one to come
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.answer = answer
+    threads = [threading.Thread(target=cached_weights, args=[server.url + NAME]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.requests) == 1 and downloads(cache) == [cache_path(server.url + NAME).name]
 
 
 def test_interrupted_download_goes_on(server, cache):
@@ -105,12 +126,109 @@ def test_part_of_another_file_is_not_continued(server, cache, part):
     assert ranges(server) == [None]
 
 
-@pytest.mark.parametrize('span', ['bytes 0-9/10', 'bytes 1000-1003/99999', 'bytes */1048576', 'nonsense', ''])
+@pytest.mark.parametrize(
+    'span',
+    [
+        'bytes 0-9/10',
+        'bytes 999-1048575/1048576',  # another beginning
+        'bytes 1000-1003/1048576',  # another end
+        'bytes 1000-99998/99999',  # of another file
+        'bytes */1048576',
+        'nonsense',
+    ],
+)
 def test_part_that_was_not_asked_for_is_not_used(server, cache, span):
-    server.files[NAME], server.content_range = CONTENT, span or 'bytes 999-1048575/1048576'
+    server.files[NAME], server.content_range = CONTENT, span
     put_partial(server.url + NAME, CONTENT[:1000], validator='"one"', total=len(CONTENT))
     server.tag = '"one"'
     assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+    assert ranges(server) == ['bytes=1000-', None]
+
+
+def test_record_of_another_file_does_not_count(server, cache):
+    server.files.update({'/model.pth': checkpoint_bytes(), NAME: CONTENT})
+    server.tag = '"one"'
+    put_partial(f'{server.url}/model.pth', checkpoint_bytes()[:1000])
+    put_partial(server.url + NAME, CONTENT[:1000])
+    for name, asked in (('/model.pth', None), (NAME, 'bytes=1000-')):
+        record = dict(url=f'{server.url}/other.pth', validator='"one"', total=5)
+        path = cache_path(server.url + name)
+        path.with_name(f'{path.name}.partial.json').write_text(json.dumps(record))
+        cached_weights(server.url + name)
+        assert server.requests[-1][1].get('Range') == asked and 'If-Range' not in server.requests[-1][1]
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    'record', ['{', '[' * 100_000, '3', '\xff', '{"url": "", "validator": 3}'], ids=lambda text: text[:9]
+)
+def test_records_that_are_broken(server, cache, record):
+    server.files[NAME] = CONTENT
+    put_partial(server.url + NAME, CONTENT[:1000])
+    path = cache_path(server.url + NAME)
+    path.with_name(f'{path.name}.partial.json').write_text(record, encoding='latin-1')
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT and ranges(server) == ['bytes=1000-']
+
+
+def test_validator_that_is_no_header(server, cache):
+    server.files[NAME] = CONTENT
+    put_partial(server.url + NAME, CONTENT[:1000], validator='"one"\nX: y')
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT and ranges(server) == ['bytes=1000-']
+
+
+def test_weak_tag_does_not_promise_the_same_bytes(server, cache):
+    server.files['/model.pth'], server.tag, server.limit = checkpoint_bytes(), 'W/"one"', 1000
+    with pytest.raises(DownloadError):
+        cached_weights(f'{server.url}/model.pth')
+    server.limit = None
+    assert cached_weights(f'{server.url}/model.pth').read_bytes() == checkpoint_bytes()
+    assert ranges(server) == [None, None]
+
+
+def test_part_that_is_too_long_is_fetched_anew(server, cache):
+    server.files[NAME], server.tag = CONTENT, '"one"'
+    put_partial(server.url + NAME, CONTENT + b'more', validator='"one"')
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+    assert ranges(server) == [f'bytes={len(CONTENT) + 4}-', None]
+    server.answer = lambda handler: handler.send_error(416)  # where no part was asked for
+    with pytest.raises(DownloadError, match='cannot be reached'):
+        cached_weights(f'{server.url}/model.pth')
+
+
+@pytest.mark.parametrize('length', ['x', '-5', ''])
+def test_length_that_is_no_number(server, cache, length):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header('Content-Length', length)
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.answer = answer
+    assert cached_weights(server.url + NAME).read_bytes() == CONTENT
+
+
+def test_error_of_the_disk_is_not_one_of_the_network(server, cache, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    server.files[NAME] = CONTENT
+    monkeypatch.setattr(download, 'write_text', full)
+    with pytest.raises(OSError, match='No space left') as error:
+        cached_weights(server.url + NAME)
+    assert not isinstance(error.value, DownloadError)
+
+
+def test_password_is_not_written_down(server, cache, monkeypatch):
+    ordinary = download._open
+    monkeypatch.setattr(download, '_open', lambda url, headers: ordinary(shown(url), headers))
+    server.files[NAME], server.limit = CONTENT, 1000
+    url = server.url.replace('://', '://user:secret@') + NAME
+    for _ in range(2):
+        with contextlib.suppress(DownloadError):
+            cached_weights(url)
+        assert all(b'secret' not in path.read_bytes() for path in cache.iterdir()) and list(cache.glob('*.json'))
+        server.limit = None
+    assert ranges(server) == [None, 'bytes=1000-']
 
 
 def test_link_in_the_place_of_a_part_is_not_followed(server, cache, tmp_path):
@@ -142,7 +260,7 @@ def test_wrong_content_is_removed(server, cache):
     url = f'{server.url}/model-00000000.pth'
     with pytest.raises(CheckpointError, match=f'must have a SHA-256 that starts with 00000000, got {DIGITS}'):
         cached_weights(url)
-    assert downloads(cache) == []
+    assert not list(cache.glob('*.partial*')) and downloads(cache) == []
     assert cached_weights(url, sha256=DIGITS).read_bytes() == CONTENT
 
 
@@ -168,7 +286,13 @@ def test_what_is_no_checkpoint_does_not_enter_the_cache(server, cache, content, 
 def test_file_of_the_cache_that_changed_is_fetched_again(server, cache, name):
     server.files[name] = CONTENT if name == NAME else checkpoint_bytes()
     path = cached_weights(server.url + name)
-    path.write_bytes(b'something else')
+    for other in (b'something else', checkpoint_bytes(7)):
+        path.write_bytes(other)
+        assert cached_weights(server.url + name).read_bytes() == server.files[name]
+    path.with_name(f'{path.name}.json').write_text('{"sha256": 3}')
+    assert cached_weights(server.url + name).read_bytes() == server.files[name] and len(server.requests) == 3
+    path.with_name(f'{path.name}.json').unlink()
+    path.write_bytes(b'of somebody else')
     assert cached_weights(server.url + name).read_bytes() == server.files[name]
 
 
@@ -183,6 +307,8 @@ def test_file_of_the_cache_that_changed_is_fetched_again(server, cache, name):
         '.',
         '',
         '.hidden.pth',
+        'a.pth.',
+        '%20..',
         'a%00.pth',
         'a%0ab.pth',
         'C%3ax.pth',
@@ -224,6 +350,21 @@ def test_redirects_keep_the_protection():
     request = urllib.request.Request('https://x.org/a.pth')
     with pytest.raises(download._Interrupted, match='which is not fetched'):
         download._Redirects().redirect_request(request, None, 302, '', {}, 'http://x.org/a.pth')
+
+
+def test_redirects_are_looked_at(server, cache, monkeypatch):
+    def answer(handler):
+        handler.send_response(302)
+        handler.send_header('Location', f'{server.url}/b.pth')
+        handler.end_headers()
+
+    def refuse(*args):
+        raise download._Interrupted('this is looked at')
+
+    server.answer = answer
+    monkeypatch.setattr(download._Redirects, 'redirect_request', refuse)
+    with pytest.raises(DownloadError, match='this is looked at'):
+        cached_weights(f'{server.url}/a.pth')
 
 
 def test_redirect_is_followed(server, cache):
