@@ -8,7 +8,10 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import utils as dist_utils
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
+from mmengine.registry import FUNCTIONS
+from mmengine.runner import Runner, runner
 
 from lite_detr_mmdet.compat import apply_compat
 
@@ -20,6 +23,12 @@ def test_applying_twice_changes_nothing():
             Config._get_cfg_path,
             dist_utils._init_dist_pytorch,
             dict(MODULE2PACKAGE),
+            Config.pretty_text,
+            Runner.resume,
+            CheckpointHook.before_train,
+            CheckpointHook._save_best_checkpoint,
+            runner.save_checkpoint,
+            dict(FUNCTIONS.children),
         )
 
     before = state()
