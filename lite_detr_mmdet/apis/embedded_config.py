@@ -84,19 +84,14 @@ def inference_config(path: Union[str, Path], meta: dict) -> Config:
         if key in ('classes', 'palette') and isinstance(value, (list, tuple))
     }
     model, transforms = _known(values['model'], path), [_known_transform(item, path) for item in pipeline]
-    try:
-        return Config(
-            dict(
-                default_scope='mmdet',
-                model=model,
-                test_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=metainfo, pipeline=transforms)),
-                visualizer=dict(
-                    type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
-                ),
-            )
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=model,
+            test_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=metainfo, pipeline=transforms)),
+            visualizer=dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'),
         )
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(path, f'holds an invalid config: {error}') from error
+    )
 
 
 def _table(value: Any) -> dict:

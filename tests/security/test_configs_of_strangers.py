@@ -147,6 +147,72 @@ def test_configs_without_what_is_needed(changes, fault):
         inference(**changes)
 
 
+def test_config_as_json_or_as_text():
+    text = "model = dict(type='LiteDINO')\ntest_dataloader = dict(dataset=dict(pipeline=[]))"
+    assert inference_config('a.pth', dict(cfg_json=3, cfg=text)).model.type == 'LiteDINO'
+    for meta in ({}, dict(cfg_json=3), dict(cfg=3)):
+        with pytest.raises(CheckpointError, match=r'^a\.pth holds no config'):
+            inference_config('a.pth', meta)
+
+
+def test_nothing_else_of_the_config_is_kept():
+    metainfo = dict(classes=['a'], palette='evil.py', other=['x'])
+    dataset = dict(GOOD['test_dataloader']['dataset'], type='evil', ann_file='evil.pkl', metainfo=metainfo)
+    cfg = inference(test_dataloader=dict(dataset=dataset), default_scope='evil', visualizer=dict(type='evil'), evil=1)
+    assert set(cfg) == {'default_scope', 'model', 'test_dataloader', 'visualizer'} and cfg.default_scope == 'mmdet'
+    pipeline = GOOD['test_dataloader']['dataset']['pipeline']
+    kept = dict(type='CocoDataset', metainfo=dict(classes=['a']), pipeline=pipeline)
+    assert cfg.test_dataloader == dict(dataset=kept) and cfg.visualizer.type == 'DetLocalVisualizer'
+
+
+@pytest.mark.parametrize('key', ['init_cfg', 'pretrained', 'backend_args', 'file_client_args'])
+@pytest.mark.parametrize('depth', [0, 1, 2])
+def test_weights_come_from_the_checkpoint_alone(key, depth):
+    part = dict(type='ResNet', **{key: 'evil.pth'})
+    if depth:
+        part = dict(type='ResNet', parts=[part] if depth == 1 else (1, dict(a=part)))
+    model = inference(model=dict(type='LiteDINO', backbone=part)).model
+    assert 'evil' not in str(model) and 'ResNet' in str(model)
+    transform = dict(type='LoadImageFromFile', **{key: 'evil'})
+    cfg = inference(test_dataloader=dict(dataset=dict(pipeline=[transform])))
+    assert cfg.test_dataloader.dataset.pipeline == [dict(type='LoadImageFromFile')]
+
+
+@pytest.mark.parametrize('depth', [0, 1, 2])
+@pytest.mark.parametrize(
+    'part',
+    [
+        dict(type='os.system'),
+        dict(type='LAD'),
+        dict(type='KnowledgeDistillationSingleStageDetector'),
+        dict(type='torch.nn.Linear'),
+        dict(type='evil.ResNet'),
+        dict(type=['ResNet']),
+        dict(_scope_='evil'),
+        dict(teacher_ckpt='evil.pth'),
+        dict(teacher_config='evil.py'),
+        dict(custom_imports={}),
+        dict(type='BertModel', name='evil'),
+        dict(type='BertModel'),
+    ],
+    ids=str,
+)
+def test_parts_that_are_refused_wherever_they_stand(part, depth):
+    for _ in range(depth):
+        part = dict(a=[1, (part,)])
+    with pytest.raises(CheckpointError, match=r'^a\.pth is refused: its config'):
+        inference(model=dict(type='LiteDINO', part=part))
+
+
+@pytest.mark.parametrize(
+    'transform', ['LoadImageFromFile', {}, dict(type=3), dict(type='mmcv.Resize'), dict(type='X')]
+)
+def test_transforms_that_are_refused(transform):
+    with pytest.raises(CheckpointError, match=r'^a\.pth is refused: its config asks for the transform'):
+        inference(test_dataloader=dict(dataset=dict(pipeline=[transform])))
+    assert inference(test_dataloader=dict(dataset=dict(pipeline=[dict(type='mmdet.Resize')])))
+
+
 def test_transforms_read_from_nowhere_else():
     transform = dict(type='LoadImageFromFile', backend_args=dict(backend='http'), _scope_='x', to_float32=True)
     cfg = inference(test_dataloader=dict(dataset=dict(pipeline=[transform])))
@@ -155,9 +221,10 @@ def test_transforms_read_from_nowhere_else():
 
 def test_classes_that_somebody_else_registered(monkeypatch):
     """Another package may be imported in the same process and register what it likes."""
-    monkeypatch.setitem(MODELS.module_dict, 'Evil', type('Evil', (), dict(__module__='evil')))
-    with pytest.raises(CheckpointError, match="asks for 'Evil', which is not a part of a known detector"):
-        inference(model=dict(type='Evil'))
+    for module in ('evil', 'mmdet_of_somebody', 'torchevil.models'):
+        monkeypatch.setitem(MODELS.module_dict, 'Evil', type('Evil', (), dict(__module__=module)))
+        with pytest.raises(CheckpointError, match="asks for 'Evil', which is not a part of a known detector"):
+            inference(model=dict(type='Evil'))
     monkeypatch.setitem(MODELS.module_dict, 'Evil', type('Evil', (), dict(__module__='mmdet.models')))
     assert inference(model=dict(type='Evil'))
 
