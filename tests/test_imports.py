@@ -25,7 +25,7 @@ MAY_IMPORT = {
     'models/layers': ({'ops'}, None),
     'models/dense_heads': (set(), None),
     'models/detectors': ({'models/dense_heads'}, None),
-    'analysis': ({'acceleration', 'datasets', 'models/layers', 'ops', 'timing'}, None),
+    'analysis': ({'acceleration', 'datasets', 'models/detectors', 'models/layers', 'ops', 'timing'}, None),
     'zoo': (set(), {'mmengine', 'yaml'}),
     'checkpoint': ({'text'}, None),
     'compat': ({'checkpoint', 'ops', 'zoo'}, None),

@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
+from ..models.detectors.tokens import check_num_tokens
+
 NUM_OBJECTS = 10  # in each image of a training step
 Autocast = Callable[[], ContextManager]
 
@@ -55,7 +57,12 @@ def encoder_call(model: nn.Module, batch: dict, autocast: Autocast = nullcontext
 
 
 def detector_call(model: nn.Module, batch: dict, autocast: Autocast = nullcontext) -> Callable:
-    """A call of the detector, to boxes."""
+    """A call of the detector, to boxes.
+
+    Raises:
+        ValueError: If the images are too small for the detector.
+    """
+    check_num_tokens(model, *batch['inputs'].shape[2:])
     model.eval()
 
     def run() -> None:
@@ -84,7 +91,12 @@ def encoder_training_call(model: nn.Module, batch: dict, autocast: Autocast = nu
 
 
 def training_call(model: nn.Module, batch: dict, autocast: Autocast = nullcontext) -> Callable:
-    """One step of training: loss, backward, optimizer. The learning rate is zero: random images teach nothing."""
+    """One step of training: loss, backward, optimizer. The learning rate is zero: random images teach nothing.
+
+    Raises:
+        ValueError: If the images are too small for the detector.
+    """
+    check_num_tokens(model, *batch['inputs'].shape[2:])
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 import torch
 from torch import nn
 
+from ..models.detectors.tokens import check_num_tokens, level_shapes
 from .detector import OUTPUT_NAMES, ExportableDetector
 from .nodes import DOMAIN, DOMAIN_VERSION, translation_table
 
@@ -90,13 +91,13 @@ def example_inputs(images: ImageFormat) -> Tuple[torch.Tensor, ...]:
     return tuple(inputs)
 
 
-def smallest_size(detector: ExportableDetector, chosen_from_tokens: bool) -> int:
+def smallest_size(detector: ExportableDetector) -> int:
     """Smallest side of a square image that a dynamic model accepts.
 
     Every level has more than one row, and there are as many tokens as queries.
     """
     model = detector.model
-    needed = model.num_queries if chosen_from_tokens else 1
+    needed = model.num_queries if getattr(model, 'as_two_stage', True) else 1
     for size in range(65, LARGEST_SIZE, 32):
         shapes = level_shapes(model, size, size)
         dropped = model.encoder.num_low_levels if getattr(model.encoder, 'drops_low_levels', False) else 0
@@ -105,21 +106,11 @@ def smallest_size(detector: ExportableDetector, chosen_from_tokens: bool) -> int
     raise ValueError(f'num_queries must fit the tokens of an image, got {needed}')
 
 
-def level_shapes(model: nn.Module, height: int, width: int) -> list:
-    """(H_l, W_l) of each level of an image, without computing them."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        weight = next(model.backbone.parameters())
-        feats = model.extract_feat(torch.zeros(1, 3, height, width, dtype=weight.dtype))
-    return [tuple(feat.shape[-2:]) for feat in feats]
-
-
 def dynamic_shapes(detector: ExportableDetector, images: ImageFormat) -> Optional[tuple]:
     """The dynamic dimensions, as ``torch.export`` takes them; None if there are none."""
     if not images.dynamic:
         return None
-    smallest = smallest_size(detector, getattr(detector.model, 'as_two_stage', True))
+    smallest = smallest_size(detector)
     if min(images.height, images.width) < smallest or images.batch < 2:
         raise ValueError(
             f'a dynamic model must be traced with at least 2 images of at least {smallest} pixels per side, '
@@ -135,13 +126,21 @@ def dynamic_shapes(detector: ExportableDetector, images: ImageFormat) -> Optiona
 
 
 def traceable(detector: ExportableDetector, images: ImageFormat) -> ImageFormat:
-    """A format with which a dynamic model can be traced: two images, sides that differ, no level one token wide."""
+    """A format with which a model can be traced; if dynamic, two images and no level one token wide.
+
+    Raises:
+        ValueError: If the images are too small for the detector.
+    """
     if not images.dynamic:
+        check_num_tokens(detector.model, images.height, images.width)
         return images
-    smallest = smallest_size(detector, getattr(detector.model, 'as_two_stage', True))
-    return images._replace(
-        batch=max(images.batch, 2), height=max(images.height, smallest), width=max(images.width, smallest + 32)
-    )
+    smallest = smallest_size(detector)
+    if min(images.height, images.width) < smallest:
+        raise ValueError(
+            f'a dynamic model takes images of at least {smallest} pixels per side, got {images.height}x{images.width} '
+            '(--shape)'
+        )
+    return images._replace(batch=max(images.batch, 2), width=max(images.width, smallest + 32))
 
 
 def to_onnx(detector: ExportableDetector, images: ImageFormat, opset: int = 20, slim: bool = True) -> Any:

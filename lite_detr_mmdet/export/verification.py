@@ -13,7 +13,7 @@ from .compare import BOUNDS, Bounds, Detections, Difference, compare_detections,
 from .detector import ExportableDetector
 from .images import read_images
 from .measurement import Measurement, measure_peak, measure_seconds
-from .onnx_model import ImageFormat
+from .onnx_model import ImageFormat, smallest_size
 
 Runner = Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]
 
@@ -43,19 +43,20 @@ class Batch(NamedTuple):
         return inputs
 
 
-def make_batches(images: ImageFormat, folder: Optional[Path] = None, count: int = 3) -> List[Batch]:
+def make_batches(images: ImageFormat, folder: Optional[Path] = None, count: int = 3, smallest: int = 1) -> List[Batch]:
     """Batches in the sizes that a model takes: another batch and other sizes where these may change.
 
     Args:
         images (ImageFormat): What the model takes.
         folder (Path, optional): Images to read; by default they are generated.
         count (int): Batches of the first size. Defaults to 3.
+        smallest (int): Smallest side that the model takes. Defaults to 1.
     """
     shapes = [(images.batch, images.height, images.width)] * count
     if images.dynamic:
         shapes += [
-            (images.batch + 1, images.height * 7 // 8 + 3, images.width),
-            (1, images.height, images.width * 3 // 4 + 5),
+            (images.batch + 1, max(images.height * 7 // 8 + 3, smallest), images.width),
+            (1, images.height, max(images.width * 3 // 4 + 5, smallest)),
         ]
     source = read_images(folder)
     batches = []
@@ -139,7 +140,7 @@ def verify(
         VerificationError: If they differ by more than the bounds.
     """
     bounds = BOUNDS['float16' if detector.dtype == torch.float16 else 'float32']
-    batches = make_batches(images, folder)
+    batches = make_batches(images, folder, smallest=smallest_size(detector) if images.dynamic else 1)
     lines, calls, memory = [], [], []
     for batch in batches:
         normalized = normalize(model, batch)

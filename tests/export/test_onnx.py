@@ -60,6 +60,12 @@ def test_refusals(detector, tmp_path):
         export_onnx(detector('joint'), tmp_path / 'model.onnx', IMAGES, opset=16)
     with pytest.raises(FileNotFoundError, match='must be a file in a folder that exists'):
         export_onnx(detector('joint'), tmp_path / 'none' / 'model.onnx', IMAGES)
+    with pytest.raises(ValueError, match=r'32x32 has 22 tokens, fewer than the 23 queries .*--shape'):
+        model = copy.deepcopy(detector('dino'))
+        model.num_queries = 23
+        export_onnx(model, tmp_path / 'model.onnx', ImageFormat(32, 32))
+    with pytest.raises(ValueError, match=r'at least 65 pixels per side, got 64x128 \(--shape\)'):
+        export_onnx(detector('joint'), tmp_path / 'model.onnx', ImageFormat(64, 128, dynamic=True))
     assert not list(tmp_path.iterdir())
 
 

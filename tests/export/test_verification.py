@@ -8,6 +8,7 @@ import torch
 from lite_detr_mmdet.export import ExportableDetector, ImageFormat, VerificationError, verify
 from lite_detr_mmdet.export.detector import OUTPUT_NAMES
 from lite_detr_mmdet.export.onnx_model import INSPECTED_NAMES
+from lite_detr_mmdet.export.verification import make_batches
 
 IMAGES = ImageFormat(96, 128)
 
@@ -53,3 +54,8 @@ def test_other_boxes_of_the_same_queries_are_refused(undecided):
 def test_worse_tokens_are_refused(detector):
     with pytest.raises(VerificationError, match=r'chose tokens whose logits are up to .* worse'):
         verify_with(detector('joint'), lambda tokens, scores: scores.topk(20, largest=False).indices)
+
+
+def test_sizes_of_a_dynamic_model_are_those_it_takes():
+    sizes = [tuple(batch.images.shape) for batch in make_batches(ImageFormat(66, 70, 1, dynamic=True), smallest=65)]
+    assert sizes == [(1, 3, 66, 70)] * 3 + [(2, 3, 65, 70), (1, 3, 66, 65)]
