@@ -72,24 +72,19 @@ def sample_gather(value: Tensor, points: Sequence[Tensor], level_shapes: LevelSh
     rows = value.permute(0, 2, 1, 3).reshape(-1, head_dim)
     first_row = torch.arange(bs * num_heads).view(-1, 1, 1) * num_value
     samples, start = [], 0
+    corners = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]]).view(4, 1, 1, 1, 2)
     for (height, width), pixels in zip(level_shapes, points):
-        x, y = pixels.flatten(0, 1).unbind(-1)  # (bs * num_heads, num_queries, num_points)
+        size = _pair(width, height, pixels)
         # A point further out than one pixel reads zero like one at that distance.
-        x, y = x.clamp(-1, width), y.clamp(-1, height)
-        left, top = x.floor(), y.floor()
-        right_weight, bottom_weight = x - left, y - top
-        left, top = left.long(), top.long()
-        sampled = 0
-        for below in (0, 1):
-            for beside in (0, 1):
-                column, line = left + beside, top + below
-                inside = (column >= 0) & (column < width) & (line >= 0) & (line < height)
-                weight = (right_weight if beside else 1 - right_weight) * (
-                    bottom_weight if below else 1 - bottom_weight
-                )
-                index = line.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-                corner = F.embedding(index + start + first_row, rows)
-                sampled = sampled + corner * (weight * inside)[..., None]
+        pixels = pixels.flatten(0, 1).minimum(size).clamp(min=-1)  # (bs * num_heads, num_queries, num_points, 2)
+        first = pixels.floor()
+        cells = first.long() + corners  # (4, bs * num_heads, num_queries, num_points, 2)
+        kept = cells.clamp(min=0).minimum(size.long() - 1)
+        weights = ((1 - corners - (pixels - first)).abs() * (cells == kept)).prod(-1)
+        rows_of_corners = kept[..., 1] * width + kept[..., 0] + start + first_row
+        sampled = 0  # one corner after another: all at once take four times the memory
+        for index, weight in zip(rows_of_corners.unbind(0), weights.unbind(0)):
+            sampled = sampled + F.embedding(index, rows) * weight[..., None]
         samples.append(sampled.permute(0, 3, 1, 2))
         start += height * width
     return samples
