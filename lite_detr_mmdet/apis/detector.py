@@ -13,7 +13,6 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from PIL import Image, ImageOps
 
-from ..checkpoint import cached_weights
 from ..compat import check_device
 from ..datasets.checks import DatasetError, check_image
 from ..zoo import get_config
@@ -61,7 +60,8 @@ class Detector(DetInferencer):
     Args:
         model (str | Path, optional): See :func:`lite_detr_mmdet.get_config`. Defaults to None: the config that is
             embedded in the weights; its model and test pipeline are built from known parts only.
-        weights (str | Path, optional): A file or a URL. Defaults to None: the released weights of the model.
+        weights (str | Path, optional): A file, a URL, or the name of a model with released weights. Defaults to
+            None: those of ``model``.
         device (str, optional): Device. Defaults to None: a GPU if there is one.
         allow_partial (bool): Whether to accept weights that leave more than a tenth of the model random. Defaults to
             False.
@@ -90,16 +90,16 @@ class Detector(DetInferencer):
         if model is None:
             if weights is None:
                 raise ValueError('model or weights must be given')
-            path = cached_weights(weights)
+            path = find_weights(str(weights), weights)
+            assert path is not None  # None is for pretrained=False alone
             meta = read_weights(path)[1]
             if not {'cfg', 'cfg_json'} & meta.keys():
                 raise ValueError(f'{path} holds no config: model must be given')
             cfg = inference_config(path, meta)
         else:
             cfg = get_config(model)
-            found = find_weights(str(model), True if weights is None else weights)
-            assert found is not None  # None is for pretrained=False alone
-            path = found
+            path = find_weights(str(model), True if weights is None else weights)
+            assert path is not None
             set_num_classes(cfg, None, read_weights(path)[0])
         super().__init__(model=cfg, weights=str(path), device=device, **kwargs)
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..checkpoint import cached_weights, check_weights, load_checkpoint_file
 from ..compat import check_device
-from ..zoo import find_model, get_config
+from ..zoo import ConfigNotFoundError, find_model, get_config
 
 CLASS_BRANCH = 'bbox_head.cls_branches.0.weight'
 
@@ -72,14 +72,28 @@ def load_fitting_weights(model: nn.Module, state_dict: dict) -> LoadReport:
 def find_weights(name: str, pretrained: Union[bool, str, Path]) -> Optional[Path]:
     """File of the weights that ``pretrained`` of :func:`get_model` stands for; None for False.
 
+    Args:
+        name (str): Name or config of the model; True stands for its released weights.
+        pretrained (bool | str | Path): A file, a URL, or the name of a model, which stands for its released weights.
+
     Raises:
+        FileNotFoundError: If there is neither such a file nor such a model.
         ValueError: If the model has no released weights.
     """
     if pretrained is False:
         return None
     if pretrained is not True:
-        return cached_weights(pretrained)
-    model = find_model(name)
+        if '://' in str(pretrained) or Path(pretrained).is_file():
+            return cached_weights(pretrained)
+        name = str(pretrained)
+    try:
+        model = find_model(name)
+    except ConfigNotFoundError as error:
+        if pretrained is True:
+            raise
+        raise FileNotFoundError(
+            f'weights must be a file that exists, a URL or the name of a model that has some, got {name!r}'
+        ) from error
     if model is None or model.weights is None:
         raise ValueError(f'{name} has no released weights: pretrained must be a file or a URL')
     return cached_weights(model.weights)

@@ -16,7 +16,9 @@ def add_export_arguments(parser: argparse.ArgumentParser, suffix: str, attention
         attention_help (str): Help of ``--attention``.
     """
     parser.add_argument('config', metavar='CONFIG', help='a model of the zoo, a config file, or PACKAGE::CONFIG')
-    parser.add_argument('weights', metavar='WEIGHTS', help='checkpoint: a file or a URL')
+    parser.add_argument(
+        'weights', metavar='WEIGHTS', help='checkpoint: a file, a URL, or the name of a model with released weights'
+    )
     parser.add_argument('out', metavar=f'OUT{suffix}', type=Path, help='file to write')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), default=(800, 1333), help='size of the images (800 1333)'

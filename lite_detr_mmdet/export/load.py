@@ -17,7 +17,7 @@ def load_detector(config: Union[str, Path], weights: Union[str, Path]) -> Tuple[
 
     Args:
         config (str | Path): See :func:`lite_detr_mmdet.get_config`.
-        weights (str | Path): A file or a URL.
+        weights (str | Path): A file, a URL, or the name of a model with released weights.
 
     Returns:
         tuple[nn.Module, dict]: The detector in evaluation mode on the CPU, and where it comes from, for metadata.

@@ -64,10 +64,17 @@ def test_released_weights(small_config, checkpoint, server, cache, monkeypatch):
     server.files['/checkpoint.pth'] = checkpoint.read_bytes()
     model = ShippedModel('small', small_config, weights=f'{server.url}/checkpoint.pth')
     monkeypatch.setattr(names, 'shipped_models', lambda: {'small': model})
-    assert lite_detr_mmdet.get_model('small', pretrained=True, device='cpu').bbox_head.num_classes == 3
+    for pretrained in (True, 'small'):
+        made = lite_detr_mmdet.get_model('small', pretrained=pretrained, device='cpu')
+        assert made.bbox_head.num_classes == 3
+    detector = lite_detr_mmdet.Detector(weights='small', device='cpu')
+    assert detector.model.dataset_meta['classes'] == ('disc', 'rectangle', 'triangle')
     monkeypatch.setattr(names, 'shipped_models', lambda: {'small': ShippedModel('small', small_config)})
-    with pytest.raises(ValueError, match='small has no released weights: pretrained must be a file or a URL'):
-        lite_detr_mmdet.get_model('small', pretrained=True)
+    for pretrained in (True, 'small'):
+        with pytest.raises(ValueError, match='small has no released weights: pretrained must be a file or a URL'):
+            lite_detr_mmdet.get_model('small', pretrained=pretrained)
+    with pytest.raises(FileNotFoundError, match="a URL or the name of a model that has some, got 'smal'"):
+        lite_detr_mmdet.get_model('small', pretrained='smal')
 
 
 def test_bad_arguments(small_config, tmp_path):

@@ -13,6 +13,7 @@ import logging
 
 from lite_detr_mmdet.export import ImageFormat, export_onnx, load_detector
 from lite_detr_mmdet.export.command_line import add_export_arguments, check_export_arguments
+from lite_detr_mmdet.utils import silence_upstream_warnings
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     logging.disable(logging.INFO)
+    silence_upstream_warnings()
     check_export_arguments(args)
     try:
         model, source = load_detector(args.config, args.weights)

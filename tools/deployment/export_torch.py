@@ -13,6 +13,7 @@ import logging
 from lite_detr_mmdet.export import ImageFormat, load_detector
 from lite_detr_mmdet.export.command_line import add_export_arguments, check_export_arguments
 from lite_detr_mmdet.export.torch_package import export_torch
+from lite_detr_mmdet.utils import silence_upstream_warnings
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     check_export_arguments(args)
     logging.disable(logging.INFO)
+    silence_upstream_warnings()
     try:
         report = export_torch(
             load_detector(args.config, args.weights)[0],
