@@ -165,6 +165,13 @@ FAULTS = {
     'pairs': (call('collections.OrderedDict', b'](K\1e') + b'.', 'an OrderedDict of something else'),
     'triples': (call('collections.OrderedDict', b'](NNN\x87e') + b'.', 'an OrderedDict of something else'),
     'set of text': (call('builtins.set', text('ab')) + b'.', 'a set of something else'),
+    'set of a number': (call('builtins.set', b'K\1') + b'.', 'a set of something else'),
+    'counted text': (call('collections.Counter', text('ab')) + b'.', 'a Counter of something else'),
+    'table of text': (call('collections.OrderedDict', text('ab')) + b'.', 'an? OrderedDict of something else'),
+    'set of lists': (call('builtins.set', b'](]e') + b'.', 'it holds a list as a key'),
+    'pairs of lists': (call('collections.OrderedDict', b'](]N\x86e') + b'.', 'it holds a list as a key'),
+    'long kind of numbers': (dtype('O' * 200) + b'.', "an array of 'O{100}'"),
+    'list as a kind of numbers': (call('numpy.dtype', b']', b'\x89', b'\x88') + b'.', 'an array of a list'),
     'counted lists': (call('collections.Counter', b'](]e') + b'.', 'it holds a list as a key'),
 }
 
@@ -273,6 +280,18 @@ def test_packed_archives(tmp_path):
         read_checkpoint(tmp_path / 'a.pth')
 
 
+@pytest.mark.parametrize('offset', [1 << 30, (1 << 32) - 2])
+def test_parts_outside_of_the_file(tmp_path, offset):
+    path = tmp_path / 'a.pth'
+    archive(path, b'N')
+    data = bytearray(path.read_bytes())
+    place = data.index(b'PK\x01\x02')
+    data[place + 42 : place + 46] = struct.pack('<I', offset)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='its table points outside of it'):
+        read_checkpoint(path)
+
+
 def test_overlapping_parts(tmp_path):
     """Many entries of the table may point to the same bytes."""
     path = tmp_path / 'a.pth'
@@ -324,6 +343,7 @@ def old_tensor(*args, **kwargs) -> bytes:
         (legacy(program=old_tensor(), keys=b'K\1'), 'its list of data does not match its tensors'),
         (legacy(program=old_tensor(), **{**OLD, 'data': struct.pack('<q', 2) + bytes(8)}), 'has a different length'),
         (legacy(program=old_tensor(), **{**OLD, 'data': struct.pack('<q', 1) + bytes(3)}), 'it is cut off'),
+        (legacy(program=old_tensor(), **{**OLD, 'data': b'abc'}), r'it is damaged \(unpack requires'),
         (long(0x1950A86A20F9469CFC6C, 10) + b'\x80\x02K\1Q.', 'refers to data before there is any'),
     ],
 )

@@ -16,6 +16,10 @@ def test_existing_files_are_left_alone(checkpoint, tmp_path):
     with pytest.raises(FileExistsError, match='already exists'):
         publish_model(checkpoint, tmp_path, name='small')
     assert published.card.read_text() == 'edited' and published.path.read_bytes() == before
+    published.path.unlink()
+    with pytest.raises(FileExistsError, match=r'\.md already exists'):
+        publish_model(checkpoint, tmp_path, name='small')
+    assert published.card.read_text() == 'edited' and not published.path.exists()
     publish_model(checkpoint, tmp_path, name='small', overwrite=True)
     assert published.card.read_text().startswith('# small')
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.md', '.pth']
@@ -40,6 +44,17 @@ def test_published_config_is_json_and_text(checkpoint, tmp_path):
     values = config_from_json(meta['cfg_json'])
     assert values['model']['type'] == 'LiteDINO' and "type='LiteDINO'" in meta['cfg']
     assert isinstance(values['test_dataloader']['dataset']['pipeline'][1]['scale'], (list, tuple))
+
+
+def test_folders_of_the_run_are_not_kept(checkpoint, tmp_path):
+    content = load_checkpoint_file(checkpoint)
+    content['meta']['experiment_name'] = '../../Evil_20200101_000000'
+    content['meta']['cfg'] += "\nfile = '/home/me/a.json'\n"
+    torch.save(content, tmp_path / 'a.pth')
+    published = publish_model(tmp_path / 'a.pth', tmp_path / 'zoo')
+    assert published.path.parent == tmp_path / 'zoo' and published.path.name.startswith('evil-')
+    meta = load_checkpoint_file(published.path)['meta']
+    assert '/home/me' not in str(meta) and "file = 'a.json'" in meta['cfg']
 
 
 def test_text_of_the_card_is_text(checkpoint, tmp_path):
