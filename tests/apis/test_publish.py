@@ -85,6 +85,12 @@ def test_weights_that_are_not_published():
         prepare_weight('w', torch.tensor([1e5]), fp16=True)
 
 
+def test_weights_take_no_more_than_their_own_bytes():
+    part = torch.ones(1000, requires_grad=True)[3:5]
+    weight = prepare_weight('w', part, fp16=False)
+    assert weight.untyped_storage().nbytes() == 8 and not weight.requires_grad and torch.equal(weight, part)
+
+
 def test_metadata_is_plain():
     content = dict(
         version=torch.__version__, ids=np.arange(2), mean=np.float32(0.5), more=[(1, None, True)], path=Path('a')

@@ -51,6 +51,33 @@ def test_entities_of_xml(tmp_path, encoding):
         read_voc(tmp_path)
 
 
+@pytest.mark.parametrize(
+    'place', ['coco', 'coco/images', 'coco/annotations', 'coco/images/sub', 'coco/images/sub/a.png']
+)
+@pytest.mark.parametrize('exists', [True, False])
+def test_links_in_a_packed_folder_are_not_written_through(tmp_path, place, exists):
+    """A data set of another format is converted within its folder, which may hold links to anywhere."""
+    root, victim = tmp_path / 'set', tmp_path / 'victim'
+    (root / 'sub').mkdir(parents=True)
+    for number, name in enumerate(('a', 'b', 'c', 'd')):
+        Image.new('RGB', (16, 16), (number, 9, 9)).save(root / 'sub' / f'{name}.png')
+        (root / 'sub' / f'{name}.txt').write_text('0 .5 .5 .5 .5')
+    (root / 'data.yaml').write_text('names: [x]\ntrain: sub\nval: sub')
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(victim)
+    if exists and place.endswith('.png'):
+        victim.write_bytes((root / 'sub' / 'a.png').read_bytes())
+    elif exists:
+        victim.mkdir()
+    with pytest.raises(FormatError, match='link'):
+        open_folder(root)
+    if exists and not place.endswith('.png'):
+        assert list(victim.iterdir()) == []
+    assert victim.exists() == exists
+    (root / place).unlink()
+    assert open_folder(root).classes == ('x',) and (root / 'coco' / 'images' / 'sub' / 'a.png').is_file()
+
+
 def coco(**changes) -> dict:
     """Annotations of one image, with some entries changed."""
     content = dict(

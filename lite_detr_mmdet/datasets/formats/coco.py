@@ -77,8 +77,10 @@ def place_image(source: Path, target: Path) -> None:
     """Bring an image to its place: a hard link, or a copy where the file system knows none.
 
     Raises:
-        FormatError: If another file already exists.
+        FormatError: If another file already exists, or a link.
     """
+    if target.is_symlink():
+        raise FormatError(f'{target} is a link, and what it points at is left alone: name an empty folder')
     if target.exists():
         if target.samefile(source) or target.read_bytes() == source.read_bytes():
             return
@@ -101,12 +103,19 @@ def write_coco_folder(data: DetectionSet, out: Path) -> List[Path]:
         list[Path]: The annotation files.
 
     Raises:
-        FormatError: If a file of another content is in the way of an image.
+        FormatError: If a file of another content is in the way of an image, or a link leads out of the folder.
     """
     files = []
     for split, images in data.splits.items():
         for image in images:
-            place_image(image.path, out / 'images' / image.name)
-        files.append(out / 'annotations' / f'instances_{split}.json')
+            place_image(image.path, _inside(out, out / 'images' / image.name))
+        files.append(_inside(out, out / 'annotations' / f'instances_{split}.json'))
         write_json(files[-1], to_coco(images, data.classes))
     return files
+
+
+def _inside(out: Path, path: Path) -> Path:
+    """A path below a folder, checked for links: the folder may lie in one that a stranger has packed."""
+    if not path.parent.resolve().is_relative_to(out.resolve()):
+        raise FormatError(f'{path} is reached by a link that leads out of {out}: name an empty folder')
+    return path

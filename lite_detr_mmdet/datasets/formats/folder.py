@@ -57,6 +57,8 @@ def open_folder(root: Path, val_share: float = 0.2) -> CocoFolder:
     converted = root / 'coco'
     if find_annotation_files(converted):
         return _describe(converted, find_annotation_files(converted), [f'using {converted}, which already exists'])
+    if converted.is_symlink():
+        raise FormatError(f'{converted} is a link: remove it, so that {root} can be converted into a folder there')
     data = _read_other(root)
     if list(data.splits) == ['all']:
         data.splits = dict(zip(('train', 'val'), split_by_content(data.splits['all'], val_share)))
