@@ -26,7 +26,19 @@ LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
         (LISTS + 'names: [*a11]', 'holds an alias'),
         (LISTS + 'names: [a]\ntrain: *a11', 'holds an alias'),
         ('names: ' + '[' * 3000, 'is not YAML'),
+        ('names: ' + '[' * 3000 + ']' * 3000, 'is not YAML'),
+        ('names: !!python/object/apply:os.mkdir ["ran"]', 'is not YAML'),
+        ('names: !!python/name:os.system', 'is not YAML'),
         ('names: [[a]]', 'names must list the classes'),
+        ('names: [{a: b}]', 'names must list the classes'),
+        ('names: []', 'names must list the classes'),
+        ('names: a', 'names must list the classes'),
+        ('[names]', 'must hold settings'),
+        ('names: [2001-99-99]', 'is not YAML: month must be'),
+        ('names: [' + '9' * 5000 + ']', 'is not YAML'),
+        ('nc: !!int ""', 'is not YAML'),
+        ('nc: !!bool x', 'is not YAML'),
+        ('nc: !!timestamp x', 'is not YAML'),
         ('names: {a: 1, 1: b}', 'numbered from 0'),
         ('? [a]\n: b\nnames: [a]', 'is not YAML'),
         ('names: [a]\ntrain: ' + 'x' * 5000, 'there is no'),
@@ -35,12 +47,45 @@ LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
         ('#' * (1 << 20) + '\nnames: [a]', 'too many for a data.yaml'),
         ('names: ["\\e[2J", "\\e[2J"]', 'names must differ, got .*x1b'),
     ],
-    ids=range(11),
+    ids=range(23),
 )
-def test_yaml(tmp_path, content, fault):
+def test_yaml(tmp_path, monkeypatch, content, fault):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / 'data.yaml').write_text(content)
     with pytest.raises(FormatError, match=fault):
         read_yolo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['data.yaml']
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    """In lists and labels they are a problem of their line, elsewhere of the file."""
+    (tmp_path / 'data.yaml').write_bytes(b'names: [\xff]')
+    with pytest.raises(FormatError, match='is not YAML'):
+        read_yolo(tmp_path)
+    Image.new('RGB', (16, 16)).save(tmp_path / 'a.png')
+    (tmp_path / 'a.txt').write_bytes(b'0 .5 .5 .5 .5\n\xff .5 .5 .5 .5')
+    (tmp_path / 'list.txt').write_bytes(b'a.png\n\xff.png')
+    (tmp_path / 'data.yaml').write_text('names: [x]\ntrain: list.txt')
+    data = read_yolo(tmp_path)
+    assert len(data.splits['train'][0].boxes) == 1 and len(data.problems) == 2
+    (tmp_path / 'a.xml').write_text(
+        '<annotation><object><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>'
+        '<ymax>9</ymax></bndbox></object></annotation>'
+    )
+    lists = tmp_path / 'ImageSets' / 'Main'
+    lists.mkdir(parents=True)
+    (lists / 'train.txt').write_bytes(b'a\n\xff\n')
+    data = read_voc(tmp_path)
+    assert len(data.splits['train'][0].boxes) == 1 and len(data.problems) == 1
+
+
+def test_images_outside_of_the_folder_keep_their_name_alone(tmp_path):
+    (tmp_path / 'set').mkdir()
+    Image.new('RGB', (16, 16)).save(tmp_path / 'b.png')
+    (tmp_path / 'set' / 'list.txt').write_text(f'../b.png\n{tmp_path}/b.png')
+    (tmp_path / 'set' / 'data.yaml').write_text('names: [x]\ntrain: list.txt')
+    data = read_yolo(tmp_path / 'set')
+    assert {image.name for image in data.splits['train']} == {'b.png'}
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-16'])

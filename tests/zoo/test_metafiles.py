@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lite_detr_mmdet.zoo import metafiles, read_metafiles, shipped_models
 
@@ -56,6 +57,16 @@ def test_paths_stay_in_the_folder(tmp_path, place, path):
     write(root, **{place: path.format(name, root=root)})
     with pytest.raises(ValueError, match=r'a metafile must name files in .*root, got .*a\.'):
         read_metafiles(root)
+
+
+@pytest.mark.parametrize('place', ['model-index.yml', 'a.yml'])
+def test_metafiles_are_data(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'model-index.yml').write_text('Import: [a.yml]')
+    (tmp_path / place).write_text('Import: !!python/object/apply:os.mkdir ["ran"]')
+    with pytest.raises(yaml.YAMLError, match='python/object'):
+        read_metafiles(tmp_path)
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_config_without_an_entry_has_a_name(monkeypatch, tmp_path):

@@ -81,7 +81,9 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise FormatError(f'{path} holds an alias (*name), which a data.yaml does not need')
         content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
+    except FormatError:
+        raise
+    except Exception as error:  # beside its own errors, yaml lets through those of dates, numbers and their kinds
         raise FormatError(f'{path} is not YAML: {error}') from error
     if not isinstance(content, dict):
         raise FormatError(f'{path} must hold settings such as train, val and names, got {type(content).__name__}')
