@@ -35,6 +35,17 @@ def test_metadata(tmp_path):
         read_metadata(path)
 
 
+def test_metadata_are_read_without_the_files_that_a_model_names(tmp_path):
+    """Weights may lie in other files; a stranger's model may name any."""
+    pytest.importorskip('openvino')
+    path = write_model(tmp_path / 'model.onnx', **METADATA)
+    model = onnx.load(path)
+    tensor = model.graph.initializer.add(name='w', data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key='location', value='none.bin')
+    path.write_bytes(model.SerializeToString())
+    assert read_metadata(path) == METADATA
+
+
 @pytest.mark.process
 def test_other_categories_are_refused(tmp_path):
     pytest.importorskip('openvino')

@@ -2,9 +2,14 @@
 
 import json
 import socket
+import struct
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+import zlib
 
 import cv2
 import numpy as np
@@ -63,6 +68,13 @@ def test_preprocessing_of_a_stranger(demo, changes):
     assert name in find_fault(['a'], {**GOOD, **changes})
 
 
+@pytest.mark.parametrize('value', [None, 3, [], 'channels'], ids=str)
+def test_preprocessing_that_is_no_table(demo, value):
+    with pytest.raises(ValueError, match='preprocessing must have the channels'):
+        demo.check_metadata(dict(classes='["a"]', preprocessing=json.dumps(value)), SHAPE)
+    assert find_fault(['a'], value) == 'preprocessing must have the channels RGB or BGR'
+
+
 @pytest.mark.parametrize('scale', SCALES, ids=str)
 def test_sizes_that_do_not_fit_the_memory(demo, scale):
     with pytest.raises(ValueError, match='scale must be two numbers up to 8192'):
@@ -99,6 +111,7 @@ def write_model(path, classes: str):
 def test_errors_name_the_file(demo, tmp_path):
     from argparse import Namespace
 
+    onnx = pytest.importorskip('onnx', reason='onnx is not installed: pip install -r requirements/export.txt')
     pytest.importorskip('onnxruntime', reason='onnxruntime is not installed: pip install -r requirements/export.txt')
     path = tmp_path / 'evil.onnx'
     args = Namespace(model=path, runtime='onnxruntime', threads=1, library='')
@@ -116,6 +129,11 @@ def test_errors_name_the_file(demo, tmp_path):
             demo.load_model(args)
         with pytest.raises(ValueError, match=r'evil\.onnx must'):
             read_metadata(path)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(SystemExit, match=r'error: .*evil\.onnx must come from export_onnx\.py'):
+        demo.load_model(args)
 
 
 class Model:
@@ -200,6 +218,75 @@ def test_slow_clients_keep_nobody_waiting(server):
     with socket.create_connection(('127.0.0.1', server.server_port)) as slow:
         slow.sendall(b'POST /detect HTTP/1.0\r\nContent-Length: 1000\r\n\r\nabc')
         assert ask(server, picture(30, 40, 3))[0] == 200
+
+
+def test_one_image_at_a_time(server):
+    active, most = [], []
+
+    def model(images):
+        active.append(1)
+        most.append(len(active))
+        time.sleep(0.1)  # for the others to come
+        active.pop()
+        return [np.array([values]) for values in (BOXES[:1], [0.9], [0])]
+
+    model.shape = SHAPE
+    server.model = model
+    threads = [threading.Thread(target=ask, args=[server, picture(30, 40, 3)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4 and len(server.seconds) == 4 and server.seconds.maxlen is not None
+
+
+def test_only_this_machine_is_served(demo, monkeypatch):
+    import onnx_server
+
+    asked = []
+
+    def refuse(address, *args):
+        asked.append(address)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx_server, 'load_model', lambda args: (Model(BOXES[:1], [0.9], [0]), GOOD, ['a']))
+    monkeypatch.setattr(onnx_server, 'Server', refuse)
+    monkeypatch.setattr(sys, 'argv', ['onnx_server.py', 'model.onnx'])
+    with pytest.raises(KeyboardInterrupt):
+        onnx_server.main()
+    assert asked == [('127.0.0.1', 8000)]
+
+
+def test_clients_that_send_nothing_are_left(server, monkeypatch):
+    handler = server.RequestHandlerClass
+    assert 1 <= handler.timeout <= 60
+    monkeypatch.setattr(handler, 'timeout', 0.2)
+    with socket.create_connection(('127.0.0.1', server.server_port), timeout=20) as client:
+        client.sendall(b'POST /detect HTTP/1.0\r\nContent-Length: 1000\r\n\r\nabc')
+        assert client.recv(100) == b''
+
+
+def png(side: int) -> bytes:
+    """A black image that takes a thousandth of its size."""
+    rows = zlib.compress(bytes((side + 1) * side))
+    chunks = ((b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0)), (b'IDAT', rows), (b'IEND', b''))
+    parts = [
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def test_images_that_unpack_to_more_than_the_memory_are_not_decoded(tmp_path):
+    """In a process of its own: OpenCV reads its limit once."""
+    code = f'import sys; sys.path.insert(0, {str(ROOT / "demo")!r}); import onnx_server, types\n'
+    code += 'made = types.SimpleNamespace(model=None, preprocessing=None)\n'
+    code += 'print([onnx_server.Server.detect(made, open(path, "rb").read())[0] for path in sys.argv[1:]])'
+    for side in (64, 8200):
+        (tmp_path / f'{side}.png').write_bytes(png(side))
+    command = [sys.executable, '-c', code, str(tmp_path / '64.png'), str(tmp_path / '8200.png')]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == '[422, 400]\n', result.stderr  # the first one is decoded, and there is no model
 
 
 @pytest.mark.parametrize('length', ['-1', '0', str(1 << 40), 'x', ''])
