@@ -44,6 +44,8 @@ def test_folder_of_somebody_else_is_left_alone(checkpoint, tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
     with pytest.raises(FileExistsError, match='must not exist yet, or be empty'):
         save_pretrained(checkpoint, tmp_path)
+    with pytest.raises(FileExistsError, match='must not exist yet, or be empty'):
+        save_pretrained(checkpoint, tmp_path / 'notes.txt')
     assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
 
 
@@ -51,8 +53,9 @@ def test_missing_files(folder, tmp_path):
     (folder / 'config.json').unlink()
     with pytest.raises(FileNotFoundError, match=r'config\.json is missing'):
         from_pretrained(folder)
-    with pytest.raises(FileNotFoundError, match='must be a folder, or owner/name'):
-        from_pretrained(tmp_path / 'none')
+    for name in (tmp_path / 'none', 'none', 'a/b/c', '../none', 'a b/c', 'https://hub/a'):
+        with pytest.raises(FileNotFoundError, match='must be a folder, or owner/name'):
+            from_pretrained(name)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,8 @@ def test_missing_files(folder, tmp_path):
         (dict(format='other'), 'must be written by save_pretrained'),
         (dict(config=[1]), 'must be written by save_pretrained'),
         (dict(dataset_meta=dict(classes='disc')), 'must name the classes'),
+        (dict(dataset_meta=dict(classes=[1])), 'must name the classes'),
+        (dict(dataset_meta=3), 'must name the classes'),
         (dict(config=dict(model=dict(type='subprocess.Popen', args=['touch', 'owned']))), 'is refused'),
     ],
 )
@@ -79,8 +84,13 @@ def test_config_that_is_not_json_or_too_large(folder, monkeypatch):
     monkeypatch.setattr(hub, 'LARGEST_CONFIG', 100)
     with pytest.raises(CheckpointError, match='is larger than 100 bytes'):
         from_pretrained(folder)
-    (folder / 'config.json').write_text('[' * 90)
-    with pytest.raises(CheckpointError, match='is not JSON'):
+    monkeypatch.undo()
+    for text in ('{', '[' * 100_000):
+        (folder / 'config.json').write_text(text)
+        with pytest.raises(CheckpointError, match='is not JSON'):
+            from_pretrained(folder)
+    (folder / 'config.json').write_text('[]')
+    with pytest.raises(CheckpointError, match='must be written by save_pretrained'):
         from_pretrained(folder)
 
 

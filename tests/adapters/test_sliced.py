@@ -39,6 +39,14 @@ def test_boxes_of_tiles_come_back_in_the_image(detector, batch_size):
     assert {item.category.name for item in result.object_prediction_list} == {'rectangle'}
 
 
+def test_boxes_without_area_or_score_are_left_out(detector):
+    boxes = [[10, 10, 20, 20], [10, 10, 10, 20], [10, 20, 20, 10], [10, 10, 20, 20]]
+    model = SahiModel(detector, score_thr=0.5)
+    model.model = lambda *_, **__: dict(predictions=[dict(bboxes=boxes, scores=[0.9, 0.9, 0.9, 0.4], labels=[1] * 4)])
+    found = get_prediction(np.zeros((48, 64, 3), np.uint8), model, verbose=0).object_prediction_list
+    assert [item.bbox.to_xyxy() for item in found] == [[10, 10, 20, 20]]
+
+
 def test_without_slices_it_is_the_detector(detector, image):
     expected = detector(image[..., ::-1].copy(), pred_score_thr=0)['predictions'][0]
     found = get_prediction(image, SahiModel(detector, score_thr=0.0), verbose=0).object_prediction_list

@@ -15,6 +15,7 @@ from lite_detr_mmdet.datasets.checks import (
     DatasetError,
     check_class_names,
     check_image,
+    check_sample,
     compare_class_names,
     explain_failed_build,
 )
@@ -110,6 +111,38 @@ def test_samples_that_cannot_be_used(tmp_path, kwargs, fault):
     skipping.prepare_data = CheckedSamples(skipping, skip=True)
     assert skipping[1]['data_samples'].img_id == 0
     assert skipping.prepare_data.skipped >= 1
+
+
+@pytest.mark.parametrize(
+    'inputs, fault',
+    [
+        (torch.zeros(1, 9, 9), r'must have 3 channels, got the shape \(1, 9, 9\)'),
+        (torch.zeros(9, 9), r'must have 3 channels, got the shape \(9, 9\)'),
+        (torch.full((3, 9, 9), float('nan')), 'the image must be finite'),
+        (torch.full((3, 9, 9), float('inf')), 'the image must be finite'),
+        (torch.zeros(3, 9, 7), 'at least 8 pixels wide and high, got 7x9'),
+    ],
+)
+def test_outputs_of_a_pipeline(inputs, fault):
+    check_sample(dict(inputs=torch.zeros(3, 8, 8)))
+    check_sample(dict(inputs=torch.zeros(3, 8, 8, dtype=torch.uint8)))
+    with pytest.raises(DatasetError, match=fault):
+        check_sample(dict(inputs=inputs))
+
+
+def test_images_are_never_skipped_in_a_test(tmp_path):
+    write_set(tmp_path, image=b'')
+    dataset = load(tmp_path, test_mode=True)
+    dataset.prepare_data = CheckedSamples(dataset, skip=True)
+    with pytest.raises(DatasetError, match=r'1\.png'):
+        dataset[1]
+
+
+def test_class_of_one_file_of_several(tmp_path):
+    for name, names in (('a', ('cat', 'dog')), ('b', ('cat',))):
+        (tmp_path / name).mkdir()
+        write_set(tmp_path / name, names)
+    check_class_names(ConcatDataset([load(tmp_path / 'a'), load(tmp_path / 'b')]))
 
 
 def test_sets_where_nothing_works(tmp_path):

@@ -1,13 +1,17 @@
 """Data sets of strangers: annotations of wrong types, YAML and XML that grow, names that steer a terminal."""
 
 import json
+import struct
+import zlib
 
 import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from lite_detr_mmdet.datasets.checks import DatasetError, read_categories
+from lite_detr_mmdet.datasets.formats.coco import read_coco, write_json
 from lite_detr_mmdet.datasets.formats.convert import convert
-from lite_detr_mmdet.datasets.formats.detection_set import FormatError
+from lite_detr_mmdet.datasets.formats.detection_set import FormatError, read_image_size
 from lite_detr_mmdet.datasets.formats.folder import open_folder
 from lite_detr_mmdet.datasets.formats.voc import read_voc
 from lite_detr_mmdet.datasets.formats.yolo import read_yolo
@@ -34,6 +38,8 @@ LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
         ('names: []', 'names must list the classes'),
         ('names: a', 'names must list the classes'),
         ('[names]', 'must hold settings'),
+        ('names: [a]\npath: 3\ntrain: nowhere', 'there is no'),
+        ('names: [a]\ntrain: [empty]', 'holds no image'),
         ('names: [2001-99-99]', 'is not YAML: month must be'),
         ('names: [' + '9' * 5000 + ']', 'is not YAML'),
         ('nc: !!int ""', 'is not YAML'),
@@ -47,14 +53,15 @@ LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
         ('#' * (1 << 20) + '\nnames: [a]', 'too many for a data.yaml'),
         ('names: ["\\e[2J", "\\e[2J"]', 'names must differ, got .*x1b'),
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_yaml(tmp_path, monkeypatch, content, fault):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
     (tmp_path / 'data.yaml').write_text(content)
     with pytest.raises(FormatError, match=fault):
         read_yolo(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ['data.yaml']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['data.yaml', 'empty']
 
 
 def test_bytes_that_are_no_text(tmp_path):
@@ -77,6 +84,74 @@ def test_bytes_that_are_no_text(tmp_path):
     (lists / 'train.txt').write_bytes(b'a\n\xff\n')
     data = read_voc(tmp_path)
     assert len(data.splits['train'][0].boxes) == 1 and len(data.problems) == 1
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    Image.new('RGB', (16, 16)).save(tmp_path / 'a.png')
+    (tmp_path / 'list.txt').write_text(f'a.png\n{"x" * 5000}\na\0.png\n')
+    (tmp_path / 'data.yaml').write_text('names: [x]\ntrain: list.txt')
+    data = read_yolo(tmp_path)
+    assert len(data.splits['train']) == 1 and [what.split(' ')[2] for _, what in data.problems] == ['no', 'no']
+
+
+def empty_png(side: int) -> bytes:
+    """An image that says that it has so many pixels."""
+    chunks = ((b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 2, 0, 0, 0)), (b'IDAT', b''), (b'IEND', b''))
+    parts = [
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def test_images_that_unpack_to_more_than_the_memory(tmp_path):
+    (tmp_path / 'a.png').write_bytes(empty_png(60_000))
+    with pytest.raises(FormatError, match=r'a\.png cannot be read as an image: .*decompression bomb'):
+        read_image_size(tmp_path / 'a.png')
+    (tmp_path / 'a.xml').write_text('<annotation/>')
+    with pytest.raises(FormatError, match='decompression bomb'):
+        read_voc(tmp_path)
+
+
+def test_long_xml(tmp_path):
+    (tmp_path / 'a.xml').write_bytes(b' ' * (16 * 2**20 + 1))
+    with pytest.raises(FormatError, match=r'has 16777217 bytes, too many for an annotation'):
+        read_voc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'content, fault',
+    [
+        ('[' * 100_000, 'is not JSON'),
+        ('{', 'is not JSON'),
+        ('3', 'must hold a list of images'),
+        ('{"images": [3]}', 'must hold a list of images'),
+        (
+            '{"images": [{"id": ' + str(list(range(5000))) + '}]}',
+            r'must hold a number or a text as id in images, got .{60}$',
+        ),
+    ],
+    ids=range(5),
+)
+def test_annotations_in_coco_format(tmp_path, content, fault):
+    (tmp_path / 'train.json').write_text(content)
+    with pytest.raises(FormatError, match=fault):
+        read_coco(tmp_path / 'train.json')
+    with pytest.raises(FormatError, match=r'no annotations|list of'):
+        open_folder(tmp_path)
+    with pytest.raises(DatasetError, match=r"train\.json must be annotations in COCO's format"):
+        read_categories(tmp_path / 'train.json')
+
+
+def test_failed_writing_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / 'a.json', dict(a=object()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_hold_no_escape_sequences():
+    for error in (FormatError, DatasetError):
+        assert str(error('a\x1b[2J\nb')) == 'a\ufffd[2J\nb'
 
 
 def test_images_outside_of_the_folder_keep_their_name_alone(tmp_path):
