@@ -103,7 +103,7 @@ def from_pretrained(
     """
     folder = Path(source)
     if not folder.is_dir():
-        if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)):
+        if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(source)):
             raise FileNotFoundError(f'source must be a folder, or owner/name of a repository, got {str(source)!r}')
         hub = require('huggingface_hub')
         folder = Path(hub.snapshot_download(str(source), revision=revision, allow_patterns=[WEIGHTS, CONFIG]))
