@@ -17,12 +17,12 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 # isort: split
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from lite_detr_mmdet import accelerate, adapters
 from lite_detr_mmdet.adapters.optional import require
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.evaluation.coco_stats import coco_stats
 
 METRICS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 LOWEST_SCORE = 0.01
@@ -37,18 +37,6 @@ def detect(model: 'adapters.SahiModel', path: str, tile: int, overlap: float) ->
         path, model, tile, tile, overlap_height_ratio=overlap, overlap_width_ratio=overlap, verbose=0
     )
     return found.object_prediction_list
-
-
-def evaluate(coco: COCO, images: list, found: list) -> list:
-    """COCO's metrics on these images."""
-    if not found:
-        return [0.0] * len(METRICS)
-    evaluation = COCOeval(coco, coco.loadRes(found), 'bbox')
-    evaluation.params.imgIds = images
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return [round(float(value), 4) for value in evaluation.stats[: len(METRICS)]]
 
 
 def parse_args() -> argparse.Namespace:
@@ -88,7 +76,8 @@ def main() -> None:
                 )
                 for item in predictions
             ]
-        metrics = dict(zip(METRICS, evaluate(coco, ids, found)))
+        stats = coco_stats(coco, found, ids, [names[name] for name in model.category_names])
+        metrics = {metric: round(value, 4) for metric, value in zip(METRICS, stats)}
         rows.append(dict(name=name, images=len(ids), median_s=round(float(np.median(seconds)), 4), **metrics))
     for row in rows:
         print(json.dumps(row))
