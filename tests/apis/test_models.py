@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmdet.apis import inference_detector
+from mmengine.config import Config
 
 import lite_detr_mmdet
 from lite_detr_mmdet.apis import models
@@ -88,6 +89,13 @@ def test_bad_arguments(small_config, tmp_path):
         lite_detr_mmdet.get_model(small_config, pretrained='none.pth')
     with pytest.raises(ValueError, match='no weight fits the model: the file has head'):
         models.load_fitting_weights(torch.nn.Linear(1, 1), {'head': torch.zeros(1)})
+
+
+def test_class_branch_of_another_shape_says_nothing_of_classes():
+    cfg = Config(dict(model=dict(type='LiteDINO', bbox_head=dict(num_classes=80))))
+    for shape, expected in (((), 80), ((3,), 80), ((3, 4, 5), 80), ((3, 4), 3)):
+        models.set_num_classes(cfg, None, {models.CLASS_BRANCH: torch.zeros(shape)})
+        assert cfg.model.bbox_head.num_classes == expected
 
 
 def test_report_names_everything():
