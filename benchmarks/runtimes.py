@@ -94,12 +94,14 @@ def files_of(args: argparse.Namespace) -> Dict[tuple, Path]:
 
 
 def calls_of(args: argparse.Namespace, files: Dict[tuple, Path]) -> Dict[tuple, Callable]:
-    """Name, runtime, form -> call."""
+    """Name, runtime, form -> call. RT-DETR in torch runs as installed."""
     images = torch.randn(1, 3, *args.shape)
     batch = Batch(images, [tuple(args.shape)])
     calls: Dict[tuple, Callable] = {}
     for config in args.configs[: len(args.configs) if args.all_in_torch else 1]:
         calls[name_of(config), 'torch', 'fused'] = partial(predict, get_model(config, device='cpu'), batch, images)
+    if args.rt_detr:
+        calls[RT_DETR, 'torch', 'as installed'] = partial(torch.inference_mode()(RTDetr()), images)
     for (name, form), path in files.items():
         for runtime, runner in RUNNERS.items():
             if runtime in args.runtimes and (form != 'op' or find_runtime_library(runtime) is not None):
