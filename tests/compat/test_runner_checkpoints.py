@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.web_server import cache, server  # noqa: F401
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from lite_detr_mmdet.checkpoint import CheckpointError, DownloadError
 from lite_detr_mmdet.compat import runner_checkpoints
@@ -24,6 +25,17 @@ def test_addresses_are_read_as_files_are(server, cache, tmp_path):  # noqa: F811
         CheckpointLoader.load_checkpoint(f'{server.url}/evil.pth')
     with pytest.raises(DownloadError):
         CheckpointLoader.load_checkpoint(f'{server.url}/none.pth')
+
+
+def test_names_of_mmcls_are_read_as_files_are(server, cache, tmp_path, monkeypatch):  # noqa: F811
+    """mmengine's own loader looks their addresses up."""
+    server.files['/good.pth'] = save(tmp_path, state_dict={'backbone.w': torch.ones(1)}).read_bytes()
+    server.files['/evil.pth'] = save(tmp_path, state_dict=print).read_bytes()
+    urls = {name: f'{server.url}/{name}.pth' for name in ('good', 'evil')}
+    monkeypatch.setattr(mmengine_checkpoint, 'get_mmcls_models', lambda: urls)
+    assert CheckpointLoader.load_checkpoint('mmcls://good')['state_dict'] == dict(w=torch.ones(1))
+    with pytest.raises(CheckpointError, match=r'evil\.pth is refused: .*print'):
+        CheckpointLoader.load_checkpoint('mmcls://evil')
 
 
 def test_configs_of_the_message_hub_are_looked_at(tmp_path):
