@@ -69,6 +69,8 @@ def test_what_the_programs_below_are_made_of():
     assert run(tensor() + b'.').shape == (4,) and run(numbers(3) + b'.').shape == (3,)
     assert run(history(numbers(2), numbers(2), b'K\x09') + b'.').data[0].tolist() == [0, 0]
     assert run(dtype('i4') + b'.').itemsize == 4
+    for kind in ('OrderedDict', 'Counter'):
+        assert run(call(f'collections.{kind}', b'}' + text('abc') + b'K\1s') + b'.') == dict(abc=1)
 
 
 NO_NUMBER = b'X\1\0\0\0a'
