@@ -151,8 +151,7 @@ class _ZipReader:
         if key not in self.storages:
             storage = torch.UntypedStorage(entry.file_size)
             with self.archive.open(entry) as file:
-                _fill(storage, file)
-                file.read()  # to the end, where its checksum is compared
+                _fill(storage, file)  # zipfile compares the checksum when it gives the last byte
             self.storages[key] = storage
         return Storage(self.storages[key], kind.dtype)
 

@@ -282,6 +282,17 @@ def test_packed_archives(tmp_path):
         read_checkpoint(tmp_path / 'a.pth')
 
 
+@pytest.mark.parametrize('place, value', [(8, 1), (20, 3), (24, 3)], ids=['encrypted', 'size', 'size of the contents'])
+def test_entries_that_torch_does_not_write(tmp_path, place, value):
+    path = tmp_path / 'a.pth'
+    archive(path, b'N')
+    data = bytearray(path.read_bytes())
+    data[data.index(b'PK\x01\x02') + place] = value
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='it is a packed archive'):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize('offset', [1 << 30, (1 << 32) - 2])
 def test_parts_outside_of_the_file(tmp_path, offset):
     path = tmp_path / 'a.pth'
