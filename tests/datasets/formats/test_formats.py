@@ -152,6 +152,15 @@ def test_broken_yolo_lines_are_named(yolo):
         f'line {n}' for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
     ]
     assert len(data.splits['train'][0].boxes) == 2
+    assert data.problems[4].what == 'must hold shares of the image, got 300 200 50 60: left out'
+    label.write_text('0 .5 .5')
+    assert read_yolo(yolo).problems[0].what == 'must hold a class and 4 numbers, or a polygon, got 3: left out'
+
+
+def test_list_of_images_without_annotations(voc):
+    (voc / 'ImageSets' / 'Main' / 'val.txt').write_text('nowhere\n')
+    with pytest.raises(FormatError, match=r'val\.txt lists no image that has an annotation'):
+        read_voc(voc)
 
 
 @pytest.mark.parametrize(
