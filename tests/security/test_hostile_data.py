@@ -253,6 +253,37 @@ def test_annotations_of_wrong_types(tmp_path, place):
             assert str(tmp_path) in str(error) and '\x1b' not in str(error)
 
 
+@pytest.mark.parametrize(
+    'changes, fault',
+    [
+        (dict(images_file_name=None), 'must hold a file_name for each of its images'),
+        (dict(categories_name=3), 'must hold a name for each of its categories'),
+        (dict(categories_id='x'), 'must hold a number as the id of each'),
+        (dict(images=[]), 'lists no image'),
+        (dict(images_file_name='x' * 3000), 'names the image .*, which is in none of'),
+        (dict(images_file_name='a\0b'), 'names the image .*, which is in none of'),
+    ],
+    ids=str,
+)
+def test_folders_in_coco_format(tmp_path, changes, fault):
+    write(tmp_path, coco())
+    assert open_folder(tmp_path).classes == ('bolt',)
+    write(tmp_path, coco(**changes))
+    with pytest.raises(FormatError, match=rf'train\.json {fault}'):
+        open_folder(tmp_path)
+
+
+def test_annotation_files_that_are_missing_or_too_many(tmp_path):
+    write(tmp_path, coco())
+    (tmp_path / 'annotations' / 'train_2.json').write_bytes((tmp_path / 'annotations' / 'train.json').read_bytes())
+    with pytest.raises(FormatError, match='one annotation file must be for train, got'):
+        open_folder(tmp_path)
+    (tmp_path / 'annotations' / 'train_2.json').unlink()
+    (tmp_path / 'annotations' / 'val.json').unlink()
+    with pytest.raises(FormatError, match='must have an annotation file for val'):
+        open_folder(tmp_path)
+
+
 def test_huge_boxes_are_drawn(tmp_path):
     for box in ([-1e308, -1e308, 1e308, 1e308], [0, 0, 1e12, 1e12], [1e12, 1e12, 1, 1]):
         splits = read_splits(write(tmp_path, coco(annotations_bbox=box))).splits
