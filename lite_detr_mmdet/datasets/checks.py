@@ -42,9 +42,13 @@ def check_class_names(dataset: Any) -> None:
         dataset (Dataset): A data set, or a wrapper around several, each class being in at least one of them.
 
     Raises:
-        DatasetError: If a class is in none; the message shows both lists and the closest names.
+        DatasetError: If a class is in none; the message shows both lists and the closest names. If a file has two
+            categories of one name, which mmdet would number as two classes.
     """
     leaves = [leaf for leaf in leaf_datasets(dataset) if hasattr(leaf, 'cat_ids') and hasattr(leaf, 'ann_file')]
+    for leaf in leaves:
+        if len(leaf.cat_ids) > len(leaf.metainfo.get('classes', ())):
+            compare_class_names(leaf.metainfo['classes'], read_categories(leaf.ann_file), str(leaf.ann_file))
     fitting = [leaf for leaf in leaves if len(leaf.cat_ids) == len(leaf.metainfo.get('classes', ()))]
     if not leaves or fitting:
         # Of several files one may lack a class that another has: only what no file has is an error.
@@ -52,7 +56,8 @@ def check_class_names(dataset: Any) -> None:
     categories: List[str] = []
     for leaf in leaves:
         categories += read_categories(leaf.ann_file)
-    compare_class_names(leaves[0].metainfo['classes'], categories, ', '.join(str(leaf.ann_file) for leaf in leaves))
+    places = ', '.join(str(leaf.ann_file) for leaf in leaves)
+    compare_class_names(leaves[0].metainfo['classes'], list(dict.fromkeys(categories)), places)
 
 
 def read_categories(ann_file: Any) -> List[str]:
@@ -86,7 +91,7 @@ def compare_class_names(classes: Any, categories: List[str], place: str) -> None
     Raises:
         DatasetError: If a class is not among the categories, or either has a name twice.
     """
-    for names, owner in ((classes, 'metainfo.classes'), (set(categories) & set(classes), place)):
+    for names, owner in ((classes, 'metainfo.classes'), ([name for name in categories if name in classes], place)):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise DatasetError(f'{owner} has the name {twice[0]!r} twice')

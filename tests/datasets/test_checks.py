@@ -138,11 +138,24 @@ def test_images_are_never_skipped_in_a_test(tmp_path):
         dataset[1]
 
 
+def test_name_that_a_file_has_twice(tmp_path):
+    write_set(tmp_path, ('cat', 'dog', 'cat', 'bird', 'bird'))
+    dataset = load(tmp_path)
+    assert len(dataset.cat_ids) == 3  # mmdet's labels would be 0, 1 and 2, for two classes
+    for wrapped in (dataset, RepeatDataset(dataset, 2), ConcatDataset([dataset, dataset])):
+        with pytest.raises(DatasetError, match=r"a\.json has the name 'cat' twice"):
+            check_class_names(wrapped)
+    check_class_names(load(tmp_path, ('dog',)))
+
+
 def test_class_of_one_file_of_several(tmp_path):
     for name, names in (('a', ('cat', 'dog')), ('b', ('cat',))):
         (tmp_path / name).mkdir()
         write_set(tmp_path / name, names)
     check_class_names(ConcatDataset([load(tmp_path / 'a'), load(tmp_path / 'b')]))
+    (tmp_path / 'c').mkdir()
+    write_set(tmp_path / 'c', ('dog',))
+    check_class_names(ConcatDataset([load(tmp_path / 'b'), load(tmp_path / 'c'), load(tmp_path / 'b')]))
 
 
 def test_sets_where_nothing_works(tmp_path):
