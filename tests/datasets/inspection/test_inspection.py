@@ -10,6 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from lite_detr_mmdet.datasets.inspection import inspect_config, read_splits
+from lite_detr_mmdet.datasets.inspection.annotations import read_box
 from lite_detr_mmdet.datasets.inspection.findings import KINDS
 from lite_detr_mmdet.datasets.inspection.fixes import fix_splits
 from lite_detr_mmdet.datasets.inspection.sheet import TILE, draw_sheet
@@ -193,3 +194,32 @@ def test_sheet_shows_every_readable_image(inspect, tmp_path):
         assert sheet.size == (4 * TILE[0], 3 * TILE[1])  # 7 + 4 tiles in rows of 4
         colors = {sheet.getpixel((x, y)) for x in range(0, TILE[0]) for y in range(0, TILE[1], 3)}
     assert (0xDC, 0x14, 0x3C) in colors and (0x1E, 0x3C, 0xDC) in colors
+
+
+def test_boxes_are_four_finite_numbers():
+    assert read_box(dict(bbox=[1, 2.5, 3, 4])) == (1, 2.5, 3, 4)
+    for box in (None, [1, 2, 3], ['1', '2', '3', '4'], [True, 1, 2, 3], [1, 2, 3, math.inf], {'a': 1}):
+        assert read_box(dict(bbox=box)) is None
+    assert read_splits(Config(dict(model=dict(num_queries='9')))).num_queries is None
+
+
+def test_what_cannot_be_mended_is_left_out(inspect, data, tmp_path):
+    train = data['train']
+    del train['images'][0]['id']
+    train['annotations'][2].update(category_id=7)
+    train['annotations'][3].update(area='large')
+    inspect()
+    fix_splits(read_splits(make_config(tmp_path)).splits[:1], tmp_path / 'fixed')
+    fixed = json.loads((tmp_path / 'fixed' / 'train.json').read_text())
+    assert [image['file_name'] for image in fixed['images']] == [f'{number}.png' for number in range(1, 8)]
+    assert {item['category_id'] for item in fixed['annotations']} == {1, 2} and len(fixed['annotations']) == 13
+    assert {item['area'] for item in fixed['annotations']} == {480}
+
+
+def test_image_that_is_cut_off_behind_its_header(inspect, data, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    path = tmp_path / 'images' / 'cut.jpg'
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:-1500])
+    data['train']['images'][0].update(file_name='cut.jpg')
+    assert [Path(finding.where).name for finding in inspect().of_kind('unreadable-image')] == ['cut.jpg']
