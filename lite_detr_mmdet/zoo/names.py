@@ -20,7 +20,7 @@ class ConfigNotFoundError(FileNotFoundError, ValueError):
     def __init__(self, name: str, reason: str, nearest: Iterable[str] = ()) -> None:
         near = ', '.join(nearest)
         super().__init__(
-            f'{name!r} {reason}{f"; did you mean {near}?" if near else ""} A config is given as the name of a model '
+            f'{name!r} {reason}{f"; did you mean {near}?" if near else "."} A config is given as the name of a model '
             "(lite_detr_mmdet.list_models() gives all), as a file, or as a package's, e.g. "
             'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
         )
