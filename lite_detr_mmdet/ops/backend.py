@@ -12,8 +12,6 @@ BACKENDS = ('auto', 'fused', 'reference')
 BACKEND_VARIABLE = 'LITE_DETR_BACKEND'
 
 
-# A constant while torch compiles: neither the environment nor the library is part of the graph.
-@torch.compiler.assume_constant_result
 def choose_backend(backend: str, device_type: str, operator: str = 'key_aware_deform_attn') -> str:
     """The backend to run, 'fused' or 'reference'.
 
@@ -26,6 +24,10 @@ def choose_backend(backend: str, device_type: str, operator: str = 'key_aware_de
         ValueError: If the backend or the environment variable is none of ``BACKENDS``.
         RuntimeError: If 'fused' is asked for and there is no compiled operator for the device.
     """
+    return _choose(backend, device_type, operator)
+
+
+def _choose_by_environment(backend: str, device_type: str, operator: str) -> str:
     source = 'backend'
     if backend == 'auto':
         source, backend = BACKEND_VARIABLE, os.environ.get(BACKEND_VARIABLE) or 'auto'
@@ -42,6 +44,11 @@ def choose_backend(backend: str, device_type: str, operator: str = 'key_aware_de
     return 'reference'
 
 
+# A constant while torch compiles: neither the environment nor the library is part of the graph. torch 2.4 puts it into
+# a global of the function's own name, in the module that it compiles; so nothing is called by that name.
+_choose = torch.compiler.assume_constant_result(_choose_by_environment)
+
+
 @cache
 def _warn_once(operator: str, device_type: str) -> None:
     """Say once for each operator and type of device that it is slow, and how to change that."""
@@ -49,5 +56,5 @@ def _warn_once(operator: str, device_type: str) -> None:
         f'{operator} runs in plain PyTorch on {device_type}, which is many times slower: '
         f"{explain_missing(device_type, operator)}. backend='reference' or {BACKEND_VARIABLE}=reference asks for it "
         'without this warning.',
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -7,10 +7,10 @@ output's gradient (and the query) for the locations and the weights, and the sca
 """
 
 from math import prod
-from typing import Any, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import torch
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .extension import is_available
 
@@ -137,8 +137,14 @@ FLOP_HANDLERS = {
     'lite_detr::multi_scale_deform_attn': multi_scale_deform_attn_flop_jit,
 }
 
+FORMULAS: Dict[str, Callable[..., int]] = {
+    'key_aware_deform_attn': _kda_flops,
+    'key_aware_deform_attn_backward': _kda_backward_flops,
+    'multi_scale_deform_attn': _msda_flops,
+    'multi_scale_deform_attn_backward': _msda_backward_flops,
+}
 if is_available():
-    register_flop_formula(torch.ops.lite_detr.key_aware_deform_attn)(_kda_flops)
-    register_flop_formula(torch.ops.lite_detr.key_aware_deform_attn_backward)(_kda_backward_flops)
-    register_flop_formula(torch.ops.lite_detr.multi_scale_deform_attn)(_msda_flops)
-    register_flop_formula(torch.ops.lite_detr.multi_scale_deform_attn_backward)(_msda_backward_flops)
+    for name, formula in FORMULAS.items():
+        operator = getattr(torch.ops.lite_detr, name)
+        # torch 2.4 registers overloads of an operator and then looks for the operator.
+        flop_registry.setdefault(operator, register_flop_formula(operator)(formula))
