@@ -17,7 +17,7 @@ declare -A rows=(
     [python3.12]="3.12 2.13.0 lite"
     [python3.13]="3.13 2.13.0 lite"
     [oldest-torch]="3.11 2.4.0 lite"
-    [newest-torch]="3.12 2.14.1 lite"
+    [newest-torch]="3.11 2.14.1 lite"
     [onedl]="3.11 2.13.0 onedl"
     [mmcv-compiled]="3.11 2.13.0 compiled"
 )
