@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Hashable, Iterable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 _classes: Dict[Tuple[type, type], type] = {}
 
@@ -68,6 +69,7 @@ def applies(module: nn.Module, tensor: Tensor) -> bool:
         and tensor.device.type == 'cpu'
         and tensor.dtype in (torch.float32, module.compute_dtype)
         and tensor.numel() > 0
+        and not isinstance(tensor, FakeTensor)
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
+from lite_detr_mmdet import accelerate
 from lite_detr_mmdet.analysis.calls import detector_call, make_batch, training_call
 from lite_detr_mmdet.models.detectors.tokens import check_num_tokens, level_shapes
 from lite_detr_mmdet.zoo import get_config
@@ -28,6 +29,8 @@ def test_levels_are_those_that_are_computed():
         feats = model.extract_feat(torch.zeros(1, 3, 65, 97))
     assert level_shapes(model, 65, 97) == [tuple(feat.shape[-2:]) for feat in feats]
     assert sum(height * width for height, width in level_shapes(model, *SHAPE)) == NUM_TOKENS
+    accelerate(model, verbose=False)
+    assert level_shapes(model, 65, 97) == [tuple(feat.shape[-2:]) for feat in feats]
 
 
 @pytest.mark.parametrize('name', [STOCK, TWO_STAGE])
