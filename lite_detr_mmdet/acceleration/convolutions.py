@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from torch import Tensor, nn
 
-from ..models.backbones.efficientnet_lite import Conv2dSame
+from ..models.backbones.efficientnet_lite import Conv2dSame, same_padding
 from .onednn import NONE, RELU, Activation, PackedConv, conv2d, conv2d_add_relu, fused_activation, pack_conv
 from .overlay import Derived, Overlay, applies, host_class
 
@@ -40,17 +40,8 @@ def packed_conv(conv: nn.Conv2d, norm: Optional[nn.BatchNorm2d], x: Tensor, dtyp
     padding = None
     if isinstance(conv, Conv2dAdaptivePadding):
         padding = [dilation * (size - 1) // 2 for dilation, size in zip(conv.dilation, conv.kernel_size)]
-        padding = padding if conv.stride == (1, 1) else (0, 0)  # strided ones are padded by pad_same
+        padding = padding if conv.stride == (1, 1) else (0, 0)  # strided ones are padded before
     return derived.get(sources, lambda: pack_conv(conv, norm, x.shape, dtype, padding))
-
-
-def pad_same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Pad the input of a convolution whose padding depends on its size, as TensorFlow's 'same' does."""
-    pads = []
-    for size, kernel, stride, dilation in zip(x.shape[2:], conv.kernel_size, conv.stride, conv.dilation):
-        total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-        pads = [total // 2, total - total // 2, *pads]  # torch's order begins with the last dimension
-    return F.pad(x, pads) if any(pads) else x
 
 
 def channels_last(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,7 +60,8 @@ def conv_norm(
     dtype = dtype or x.dtype
     x = channels_last(x, dtype)
     if isinstance(conv, Conv2dAdaptivePadding) and conv.stride != (1, 1):
-        x = pad_same(conv, x)
+        pads = same_padding(conv, x)
+        x = F.pad(x, pads) if any(pads) else x
     return conv2d(x, packed_conv(conv, norm, x, dtype), activation)
 
 

@@ -1,13 +1,13 @@
 """EfficientNet-Lite0, a backbone for CPUs and edge devices."""
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmdet.models.backbones import EfficientNet
 from mmdet.registry import MODELS
 from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Layers of the package's classification model beside those of mmdet's blocks.
@@ -21,13 +21,28 @@ _BLOCK_LAYERS = {
 }
 
 
+def same_padding(conv: nn.Conv2d, x: Tensor) -> List[int]:
+    """TensorFlow's padding 'same' of a convolution's input, in the order of ``F.pad``.
+
+    It is computed so that sizes which are symbols of an exporter stay short: with mmcv's divisions and maxima in five
+    layers, one after another, tracing did not end in nine minutes.
+    """
+    padding = []
+    for dim in (1, 0):  # F.pad counts from the last dimension
+        size, stride = x.shape[2 + dim], conv.stride[dim]
+        reach = conv.dilation[dim] * (conv.kernel_size[dim] - 1) + 1
+        total = (size - 1) // stride * stride + reach - size
+        if reach < stride:  # there may be nothing to pad
+            total = max(total, 0)
+        padding += [total // 2, total - total // 2]
+    return padding
+
+
 @ENGINE_MODELS.register_module('Conv2dSame')
 class Conv2dSame(Conv2dAdaptivePadding):
     """Convolution with TensorFlow's padding 'same', which may pad one pixel more at the end than at the start.
 
     mmcv's layer copies its input into a padded one. Without stride the padding is that of torch and needs no copy.
-    With stride it is computed so that sizes which are symbols of an exporter stay short: with mmcv's divisions and
-    maxima in five layers, one after another, tracing did not end in nine minutes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,15 +50,8 @@ class Conv2dSame(Conv2dAdaptivePadding):
         if self.stride == (1, 1):
             padding = [dilation * (size - 1) // 2 for dilation, size in zip(self.dilation, self.kernel_size)]
             return F.conv2d(x, self.weight, self.bias, 1, padding, self.dilation, self.groups)
-        padding = []
-        for dim in (1, 0):  # F.pad counts from the last dimension
-            size, stride = x.shape[2 + dim], self.stride[dim]
-            reach = self.dilation[dim] * (self.kernel_size[dim] - 1) + 1
-            if reach < stride:  # there may be nothing to pad
-                return super().forward(x)
-            total = (size - 1) // stride * stride + reach - size
-            padding += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        x = F.pad(x, same_padding(self, x))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 @MODELS.register_module()
