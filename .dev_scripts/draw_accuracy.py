@@ -27,7 +27,7 @@ from pycocotools import mask as coco_mask
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, ASSETS = ROOT / 'benchmarks' / 'results', ROOT / 'docs' / 'assets'
 PAIR = {'dino-4scale': ('DINO', '#0071bc'), 'lite-dino_h3l1-2p1x3': ('Lite-DINO', '#c1272d')}
-ANNOTATIONS = dict(bccd='annotations/instances_test.json', hit_uav='test.json')
+ANNOTATIONS = dict(bccd='annotations/instances_test.json', hit_uav='test.json', hit_uav_tiles='test.json')
 SCORE, IOU, SMALL = 0.3, 0.5, 32**2
 GREEN, RED, BLUE = (80, 200, 60), (60, 60, 230), (230, 140, 40)  # of OpenCV
 
@@ -127,7 +127,7 @@ def main() -> None:
     hits.add_argument('--count', type=int, default=3, help='images (default: %(default)s)')
     args = parser.parse_args()
     if args.action == 'curves':
-        print(draw_curves(args.dataset, dict(bccd=103, hit_uav=450)[args.dataset]))
+        print(draw_curves(args.dataset, dict(bccd=103, hit_uav=450, hit_uav_tiles=1078)[args.dataset]))
     else:
         print(draw_hits(args.dataset, args.data_root, args.work_dir, args.count))
 

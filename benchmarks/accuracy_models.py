@@ -19,8 +19,9 @@ BASES = dict(
     shapes='dino-4scale_r18_1xb4-12e_shapes',
     bccd='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-8e_bccd',
     hit_uav='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav',
+    hit_uav_tiles='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav',  # accuracy_tiles.py has cut them
 )
-ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT')
+ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT', hit_uav_tiles='HIT_UAV_ROOT')
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
 KEY_AWARE, ORDINARY = 'KeyAwareDeformableAttention', 'FusedMultiScaleDeformableAttention'
 
@@ -76,6 +77,7 @@ RECIPES = dict(
     ),
     bccd=dict(epochs=8, parts=1, save_every=1, validate_every=2, batch_size=2, lr=4e-4, num_queries=100),
     hit_uav=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=100),
+    hit_uav_tiles=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=100),
 )
 
 
@@ -85,16 +87,23 @@ def make_config(
     """Config of one training run.
 
     Args:
-        dataset (str): 'shapes', what tools/dataset_converters/generate_shapes.py wrote, 'bccd' or 'hit_uav'.
+        dataset (str): 'shapes', what tools/dataset_converters/generate_shapes.py wrote, 'bccd', 'hit_uav' or
+            'hit_uav_tiles', what accuracy_tiles.py wrote.
         model (str): A name of ``MODELS``.
         seed (int): Seed of weights, order and augmentation.
-        data_root (Path, optional): Folder of the data; by default where the configs of ``configs/`` have it.
+        data_root (Path, optional): Folder of the data; by default where the configs of ``configs/`` have it. Tiles
+            have no default.
         recipe (dict, optional): Overrides of ``RECIPES[dataset]``.
 
     Returns:
         Config: Of training, validation where the recipe has one, and testing.
+
+    Raises:
+        ValueError: If ``data_root`` is needed and not given.
     """
     recipe = {**RECIPES[dataset], **(recipe or {})}
+    if dataset == 'hit_uav_tiles' and data_root is None:
+        raise ValueError('hit_uav_tiles needs data_root, the folder that accuracy_tiles.py has written')
     if dataset in ROOT_VARIABLES and data_root is not None:
         os.environ[ROOT_VARIABLES[dataset]] = str(data_root)
     cfg = get_config(BASES[dataset])

@@ -94,7 +94,7 @@ def test_models_are_what_their_names_say(modules, index):
         assert model.encoder.low_level_update == ('sequential' if name.endswith('seq') else 'joint')
 
 
-@pytest.mark.parametrize('dataset', ['shapes', 'bccd', 'hit_uav'])
+@pytest.mark.parametrize('dataset', ['shapes', 'bccd', 'hit_uav', 'hit_uav_tiles'])
 def test_nothing_else_differs(modules, dataset, tmp_path):
     def rest(cfg):
         rest = cfg.to_dict()
@@ -119,8 +119,13 @@ def test_nothing_else_differs(modules, dataset, tmp_path):
     assert (cfg.model.num_queries, cfg.randomness.seed) == (30, 7)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         assert Path(loader.dataset.data_root) == tmp_path and loader.batch_size == 3
-    names = dict(shapes='annotations/val.json', bccd='annotations/instances_test.json', hit_uav='test.json')
-    assert cfg.test_evaluator.ann_file == f'{tmp_path}/{names[dataset]}'
+    names = dict(shapes='annotations/val.json', bccd='annotations/instances_test.json')
+    assert cfg.test_evaluator.ann_file == f'{tmp_path}/{names.get(dataset, "test.json")}'
+
+
+def test_tiles_have_no_default(modules):
+    with pytest.raises(ValueError, match='data_root'):
+        modules.models.make_config('hit_uav_tiles', 'dino-4scale', 0)
 
 
 def test_paths_do_not_change_the_fingerprint(modules, tmp_path):
