@@ -1,19 +1,17 @@
 """Overlays of encoder layers and encoders."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers.lite_encoder_layer import TokenParts
+from ..models.layers.lite_encoder_layer import FFNPart, TokenParts
 from .attention import FastDeformableAttention
 from .linears import blocks, ffn_rows, is_plain_ffn, packed_linear
 from .onednn import linear_add
 from .overlay import Overlay, ShapeCache, applies, tensor_bytes
 from .scratch import shared_scratch
-
-Part = Tuple[slice, nn.Module, nn.Module]  # tokens, their feed-forward network and the norm after it
 
 
 def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -34,7 +32,7 @@ def is_plain_layer(layer: nn.Module) -> bool:
 
 def run_layer(
     layer: nn.Module,
-    parts: Sequence[Part],
+    parts: Sequence[FFNPart],
     query: Tensor,
     query_pos: Optional[Tensor],
     value: Tensor,
@@ -49,7 +47,7 @@ def run_layer(
 
     Args:
         layer (nn.Module): The layer.
-        parts (sequence[Part]): Which queries go through which feed-forward network and norm.
+        parts (sequence[FFNPart]): Which queries go through which feed-forward network and norm.
         query, query_pos, value, key_padding_mask, reference_points, spatial_shapes, level_start_index: As of the
             layer.
         output (Tensor, optional): Where to write, shape of ``query``. It may be ``query`` itself, or a part of
@@ -81,7 +79,7 @@ class FastEncoderLayer(Overlay):
     def forward(self, query: Tensor, query_pos: Tensor, key_padding_mask: Optional[Tensor], **kwargs) -> Tensor:
         if not applies(self, query):
             return super().forward(query=query, query_pos=query_pos, key_padding_mask=key_padding_mask, **kwargs)
-        parts = [(slice(None), self.ffn, self.norms[1])]
+        parts = [FFNPart(slice(None), self.ffn, self.norms[1])]
         return run_layer(self, parts, query, query_pos, query, key_padding_mask, **kwargs)
 
 
@@ -99,15 +97,7 @@ class FastLiteEncoderLayer(Overlay):
     ) -> Tensor:
         if not applies(self, query):
             return super().forward(query, query_pos, value, key_padding_mask, parts=parts, **kwargs)
-        return run_layer(self, self.split(parts), query, query_pos, value, key_padding_mask, **kwargs)
-
-    def split(self, parts: Optional[TokenParts]) -> List[Part]:
-        """Which queries go through which feed-forward network."""
-        if self.low_level_ffn_channels is None:
-            return [(slice(None), self.ffn, self.norms[1])]
-        if not self.updates_high_level:
-            return [(slice(None), self.low_level_ffn, self.low_level_norm)]
-        return [(parts.low, self.low_level_ffn, self.low_level_norm), (parts.high, self.ffn, self.norms[1])]
+        return run_layer(self, self.ffn_parts(parts), query, query_pos, value, key_padding_mask, **kwargs)
 
 
 class FastEncoder(Overlay):
@@ -147,7 +137,7 @@ class FastLiteEncoder(FastEncoder):
         tokens = query if in_place else query.clone()
         run_layer(
             layer,
-            layer.split(parts),
+            layer.ffn_parts(parts),
             query[:, part],
             query_pos[:, part],
             query,

@@ -1,6 +1,6 @@
 """One layer of the interleaved encoder."""
 
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -8,7 +8,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmdet.models.layers import DeformableDetrTransformerEncoderLayer
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class TokenParts(NamedTuple):
@@ -16,6 +16,14 @@ class TokenParts(NamedTuple):
 
     low: slice
     high: slice
+
+
+class FFNPart(NamedTuple):
+    """Queries that go through one feed-forward network and the norm after it."""
+
+    queries: slice
+    ffn: nn.Module
+    norm: nn.Module
 
 
 @MODELS.register_module()
@@ -97,13 +105,27 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
             **kwargs,
         )
         query = self.norms[0](query)
-        if self.low_level_ffn_channels is None:
-            return self.norms[1](self.ffn(query))
-        if not self.updates_high_level:
-            return self.low_level_norm(self.low_level_ffn(query))
-        low_level = self.low_level_norm(self.low_level_ffn(query[:, parts.low]))
-        high_level = self.norms[1](self.ffn(query[:, parts.high]))
-        return torch.cat([low_level, high_level] if parts.low.start == 0 else [high_level, low_level], dim=1)
+        ffn_parts = self.ffn_parts(parts)
+        if len(ffn_parts) == 1:
+            return ffn_parts[0].norm(ffn_parts[0].ffn(query))
+        return torch.cat([part.norm(part.ffn(query[:, part.queries])) for part in ffn_parts], dim=1)
+
+    def ffn_parts(self, parts: Optional[TokenParts]) -> List[FFNPart]:
+        """Which queries go through which feed-forward network, in the order of the queries (Sec. 3.5).
+
+        Args:
+            parts (TokenParts, optional): Where low-level and high-level tokens are among the queries. Needed by a
+                layer that updates both.
+        """
+        high = low = None
+        if self.updates_high_level:
+            high = FFNPart(slice(None), self.ffn, self.norms[1])
+        if self.low_level_ffn_channels is not None:
+            low = FFNPart(slice(None), self.low_level_ffn, self.low_level_norm)
+        if high is None or low is None:
+            return [high or low]
+        both = [low._replace(queries=parts.low), high._replace(queries=parts.high)]
+        return sorted(both, key=lambda part: part.queries.start)
 
 
 def replace_tokens(tokens: Tensor, part: slice, updated: Tensor, in_place: bool) -> Tensor:
