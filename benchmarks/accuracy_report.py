@@ -45,6 +45,8 @@ class Claim(NamedTuple):
 CLAIMS = (
     Claim("Lite-DINO keeps 99 % of DINO's AP", 'AP', LITE, BASELINE, 0.01),
     Claim("Lite-DINO keeps 99 % of DINO's AP on small objects", 'APS', LITE, BASELINE, 0.01),
+    Claim("Lite-DINO keeps 99 % of DINO's AP on medium objects", 'APM', LITE, BASELINE, 0.01),
+    Claim("Lite-DINO keeps 99 % of DINO's AP on large objects", 'APL', LITE, BASELINE, 0.01),
     Claim('dropping stride 8 costs small objects', 'APS', BASELINE, SMALLER),
     Claim('the interleaved encoder brings them back', 'APS', LITE, SMALLER),
     Claim('key-aware attention adds', 'AP', LITE, WITHOUT_KDA),
