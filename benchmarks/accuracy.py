@@ -135,11 +135,10 @@ def compare_runs(args: argparse.Namespace) -> None:
             detections = json.loads((folder / 'detections.bbox.json').read_text())
             found = ImageMatches(ann_file, detections, ids)
             matches.setdefault(record['model'], {})[record['seed']] = found
-    comparisons[args.dataset] = {
-        claim.key: compare(matches[claim.better], matches[claim.other], args.replicates)[claim.metric]
-        for claim in CLAIMS
-        if claim.better in matches and claim.other in matches
-    }
+    claims = [claim for claim in CLAIMS if claim.better in matches and claim.other in matches]
+    pairs = {(claim.better, claim.other) for claim in claims}  # each once, though several claims are of one pair
+    found = {pair: compare(*(matches[model] for model in pair), args.replicates) for pair in pairs}
+    comparisons[args.dataset] = {claim.key: found[claim.better, claim.other][claim.metric] for claim in claims}
     write_report(args.out, environment, records, comparisons)
 
 

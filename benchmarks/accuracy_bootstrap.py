@@ -46,17 +46,20 @@ class ImageMatches:
 
     @staticmethod
     def _collect(images: np.ndarray) -> tuple:
-        """Detections of one category and size, best first: image, hit and miss at each IoU, objects of each image."""
+        """Detections of one category and size, best first: image, counted or not, places of hits; objects of images.
+
+        Both for each IoU. Precision and recall are needed at hits only: between them precision falls.
+        """
         num_objects = np.array([0 if image is None else np.sum(~image['gtIgnore'].astype(bool)) for image in images])
         found = [(index, image) for index, image in enumerate(images) if image is not None and image['dtScores']]
         if not found:
-            return np.zeros(0, int), np.zeros((1, 0)), np.zeros((1, 0)), num_objects
+            return np.zeros(0, int), np.zeros((1, 0)), [np.zeros(0, int)], num_objects
         scores = np.concatenate([image['dtScores'] for _, image in found])
         order = np.argsort(-scores, kind='mergesort')  # as pycocotools sorts
         index = np.concatenate([np.full(len(image['dtScores']), number) for number, image in found])[order]
         matched = np.concatenate([image['dtMatches'] for _, image in found], 1)[:, order] > 0
         ignored = np.concatenate([image['dtIgnore'] for _, image in found], 1)[:, order].astype(bool)
-        return index, (matched & ~ignored).astype(float), (~matched & ~ignored).astype(float), num_objects
+        return index, (~ignored).astype(float), [np.flatnonzero(row) for row in matched & ~ignored], num_objects
 
     def average_precision(self, weights: np.ndarray) -> Dict[str, float]:
         """AP, APS, APM and APL in percent with each image counted ``weights`` times; NaN where there is no object.
@@ -72,21 +75,20 @@ class ImageMatches:
         }
 
     def _precision(self, part: tuple, weights: np.ndarray):
-        index, hits, misses, num_objects = part
+        index, counted, hits, num_objects = part
         objects = float(weights @ num_objects)
         if objects == 0:
             return None
         weight = weights[index]
-        hits, misses = np.cumsum(hits * weight, 1), np.cumsum(misses * weight, 1)
-        precision = hits / (hits + misses + np.spacing(1))
-        precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        recall = hits / objects
         total = 0.0
-        for row_recall, row_precision in zip(recall, precision):
-            position = np.searchsorted(row_recall, self.recall_thresholds, side='left')
-            position = position[position < len(row_precision)]
-            total += row_precision[position].sum() / len(self.recall_thresholds)
-        return 100 * total / len(recall)
+        for row, places in zip(counted, hits):
+            found = np.cumsum(weight[places])
+            precision = found / (np.cumsum(row * weight)[places] + np.spacing(1))
+            precision = np.maximum.accumulate(precision[::-1])[::-1]
+            position = np.searchsorted(found / objects, self.recall_thresholds, side='left')
+            position = position[position < len(precision)]
+            total += precision[position].sum() / len(self.recall_thresholds)
+        return 100 * total / len(hits)
 
 
 def draw(runs: Sequence[ImageMatches], generator: np.random.Generator) -> np.ndarray:
