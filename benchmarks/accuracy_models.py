@@ -77,7 +77,7 @@ RECIPES = dict(
     ),
     bccd=dict(epochs=8, parts=1, save_every=1, validate_every=2, batch_size=2, lr=4e-4, num_queries=100),
     hit_uav=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=100),
-    hit_uav_tiles=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=100),
+    hit_uav_tiles=dict(epochs=3, parts=1, save_every=1, validate_every=1, batch_size=2, lr=4e-4, num_queries=300),
 )
 
 

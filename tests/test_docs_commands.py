@@ -65,6 +65,7 @@ RUN_BY = {
     r'python .dev_scripts/update_model_zoo.py': 'tests/configs/test_metafile.py',
     r'python .dev_scripts/draw_concepts.py': 'tests/test_site.py::test_pictures_are_up_to_date',
     r'python -m pytest': '.ci/run',
+    r'python benchmarks/accuracy_tiles.py': 'tests/benchmarks/test_accuracy_tiles.py::test_tiles',
     r'python benchmarks/accuracy.py run': 'tests/benchmarks/test_accuracy.py::test_trains_then_tests_each_run',
     r'python benchmarks/accuracy.py compare': 'tests/benchmarks/test_accuracy.py::test_command_line',
     r'python benchmarks/detectors.py': f'{MODEL_ZOO}::test_latency_is_that_of_the_newest_run',
