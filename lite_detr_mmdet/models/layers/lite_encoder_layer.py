@@ -117,15 +117,13 @@ class LiteEncoderLayer(DeformableDetrTransformerEncoderLayer):
             parts (TokenParts, optional): Where low-level and high-level tokens are among the queries. Needed by a
                 layer that updates both.
         """
-        high = low = None
-        if self.updates_high_level:
-            high = FFNPart(slice(None), self.ffn, self.norms[1])
-        if self.low_level_ffn_channels is not None:
-            low = FFNPart(slice(None), self.low_level_ffn, self.low_level_norm)
-        if high is None or low is None:
-            return [high or low]
-        both = [low._replace(queries=parts.low), high._replace(queries=parts.high)]
-        return sorted(both, key=lambda part: part.queries.start)
+        if self.low_level_ffn_channels is None:
+            return [FFNPart(slice(None), self.ffn, self.norms[1])]
+        if not self.updates_high_level:
+            return [FFNPart(slice(None), self.low_level_ffn, self.low_level_norm)]
+        low = FFNPart(parts.low, self.low_level_ffn, self.low_level_norm)
+        high = FFNPart(parts.high, self.ffn, self.norms[1])
+        return [low, high] if parts.low.start == 0 else [high, low]
 
 
 def replace_tokens(tokens: Tensor, part: slice, updated: Tensor, in_place: bool) -> Tensor:
