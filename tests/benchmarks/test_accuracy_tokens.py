@@ -48,6 +48,6 @@ def test_share_on_objects(modules, model):
     everywhere = modules[1].share_on_objects(model, image, torch.tensor([[-1e4, -1e4, 1e4, 1e4]]))
     nowhere = modules[1].share_on_objects(model, image, torch.tensor([[5.0, 5.0, 4.0, 4.0]]))
     assert everywhere == [100.0] * 4 and nowhere == [0.0] * 4
-    points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 9.0]])
+    points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 9.0], [3.0, 7.0]])
     boxes = torch.tensor([[2.0, 3.0, 4.0, 5.0], [8.0, 8.0, 9.0, 9.0]])
-    assert modules[1].inside(points, boxes).tolist() == [False, True, True]
+    assert modules[1].inside(points, boxes).tolist() == [False, True, True, False]
