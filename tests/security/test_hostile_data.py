@@ -104,8 +104,12 @@ def empty_png(side: int) -> bytes:
     return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
 
 
-def test_images_that_unpack_to_more_than_the_memory(tmp_path):
-    (tmp_path / 'a.png').write_bytes(empty_png(60_000))
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+@pytest.mark.parametrize('pillow_limit', [Image.MAX_IMAGE_PIXELS, None])  # None: as other libraries leave it
+@pytest.mark.parametrize('side', [13_000, 60_000])
+def test_images_that_unpack_to_more_than_the_memory(tmp_path, monkeypatch, pillow_limit, side):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', pillow_limit)
+    (tmp_path / 'a.png').write_bytes(empty_png(side))
     with pytest.raises(FormatError, match=r'a\.png cannot be read as an image: .*decompression bomb'):
         read_image_size(tmp_path / 'a.png')
     (tmp_path / 'a.xml').write_text('<annotation/>')

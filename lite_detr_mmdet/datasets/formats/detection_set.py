@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from PIL import Image, UnidentifiedImageError
-
 from ...text import printable
+from ..image_files import open_image
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -82,9 +81,9 @@ def read_image_size(path: Path) -> Tuple[int, int]:
         FormatError: If the file cannot be read as an image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:  # Pillow's UnidentifiedImageError is an OSError
         raise FormatError(f'{path} cannot be read as an image: {error}') from error
 
 

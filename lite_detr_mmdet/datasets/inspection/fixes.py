@@ -5,7 +5,10 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Set, Tuple
 
+from PIL import ImageOps
+
 from ..formats.coco import write_json
+from ..image_files import open_image
 from .annotations import read_box
 from .config import Split
 from .images import check_image, image_path
@@ -93,9 +96,7 @@ def _fix(split: Split, seen: Set[str]) -> Tuple[Dict[str, Any], str]:
 
 
 def _decoded_size(path: Path) -> Tuple[int, int]:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as file:
+    with open_image(path) as file:
         return ImageOps.exif_transpose(file).size
 
 

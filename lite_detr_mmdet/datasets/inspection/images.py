@@ -6,8 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
+from ..image_files import open_image
 from .config import Split
 from .findings import Finding
 
@@ -46,7 +47,7 @@ def check_image(split: Split, image: dict, path: Path) -> Optional[Finding]:
     if not isinstance(image.get('file_name'), str) or not os.path.isfile(path):
         return Finding('missing-image', f'{split.ann_file}, image {image.get("id")}', f'there is no {path}')
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             file.load()  # the header of a truncated file is whole
             # Images are read as EXIF data says they are to be seen.
             width, height = ImageOps.exif_transpose(file).size if file.getexif().get(0x0112, 1) != 1 else file.size

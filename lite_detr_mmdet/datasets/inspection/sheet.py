@@ -7,6 +7,7 @@ from typing import List
 from PIL import Image, ImageDraw, ImageFont
 
 from ...text import printable
+from ..image_files import open_image
 from .annotations import read_box
 from .config import Split
 from .images import check_image, image_path
@@ -47,7 +48,7 @@ def draw_sheet(splits: List[Split], path: Path, samples: int = 12, seed: int = 0
 
 def draw_tile(split: Split, image: dict) -> Image.Image:
     """One image with its boxes, in a frame of ``TILE`` pixels with its name below."""
-    with Image.open(image_path(split, image)) as file:
+    with open_image(image_path(split, image)) as file:
         picture = file.convert('RGB')
     caption = 14
     factor = min(TILE[0] / picture.width, (TILE[1] - caption) / picture.height)
