@@ -97,7 +97,7 @@ RULES = (
         'encoder with shared memory, reference points of a shape computed once',
         (LiteEncoder,),
         FastLiteEncoder,
-        methods=('forward', 'update_tokens', 'get_encoder_reference_points'),
+        methods=('forward', 'apply_layer', 'get_encoder_reference_points'),
     ),
     Rule(
         'encoder with shared memory, reference points of a shape computed once',

@@ -1,6 +1,6 @@
 """Overlays of encoder layers and encoders."""
 
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -93,11 +93,14 @@ class FastLiteEncoderLayer(Overlay):
         value: Tensor,
         key_padding_mask: Optional[Tensor],
         parts: Optional[TokenParts] = None,
+        output: Optional[Tensor] = None,
         **kwargs,
     ) -> Tensor:
-        if not applies(self, query):
+        if output is None and not applies(self, query):
             return super().forward(query, query_pos, value, key_padding_mask, parts=parts, **kwargs)
-        return run_layer(self, self.ffn_parts(parts), query, query_pos, value, key_padding_mask, **kwargs)
+        return run_layer(
+            self, self.ffn_parts(parts), query, query_pos, value, key_padding_mask, output=output, **kwargs
+        )
 
 
 class FastEncoder(Overlay):
@@ -120,31 +123,12 @@ class FastEncoder(Overlay):
 class FastLiteEncoder(FastEncoder):
     """``LiteEncoder``: layers write their tokens where they belong."""
 
-    def update_tokens(
-        self,
-        index: int,
-        query: Tensor,
-        parts: TokenParts,
-        query_pos: Tensor,
-        reference_points: Tensor,
-        in_place: bool = False,
-        **kwargs,
-    ) -> Tensor:
-        layer = self.layers[index]
-        if not applies(self, query) or not isinstance(layer, FastLiteEncoderLayer):
-            return super().update_tokens(index, query, parts, query_pos, reference_points, in_place, **kwargs)
-        part = self.updated_part(index, parts)
-        tokens = query if in_place else query.clone()
-        run_layer(
-            layer,
-            layer.ffn_parts(parts),
-            query[:, part],
-            query_pos[:, part],
-            query,
-            reference_points=reference_points[:, part],
-            output=tokens[:, part],
-            **kwargs,
-        )
+    def apply_layer(self, index: int, part: slice, inputs: Dict[str, Any], in_place: bool) -> Tensor:
+        layer, value = self.layers[index], inputs['value']
+        if not applies(self, value) or not isinstance(layer, FastLiteEncoderLayer):
+            return super().apply_layer(index, part, inputs, in_place)
+        tokens = value if in_place else value.clone()
+        layer(**inputs, output=tokens[:, part])
         return tokens
 
 

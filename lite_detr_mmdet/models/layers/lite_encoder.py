@@ -1,6 +1,6 @@
 """The interleaved multi-scale encoder of Lite DETR."""
 
-from typing import Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.layers import DeformableDetrTransformerEncoder
@@ -212,7 +212,6 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             Tensor: All tokens, (bs, num_value, dim).
         """
         part = self.updated_part(index, parts)
-        layer = self.layers[index]
         inputs = dict(
             query=query[:, part],
             query_pos=query_pos[:, part],
@@ -221,11 +220,26 @@ class LiteEncoder(DeformableDetrTransformerEncoder):
             parts=parts,
             **kwargs,
         )
+        return self.apply_layer(index, part, inputs, in_place)
+
+    def apply_layer(self, index: int, part: slice, inputs: Dict[str, Any], in_place: bool) -> Tensor:
+        """Run layer ``index`` and put what it returns in the place of the tokens that it updates.
+
+        Args:
+            index (int): Index of the layer.
+            part (slice): The tokens that it updates.
+            inputs (dict): Arguments of the layer; its ``value`` are all tokens, (bs, num_value, dim).
+            in_place (bool): Whether they may be overwritten where no gradient is wanted.
+
+        Returns:
+            Tensor: All tokens, (bs, num_value, dim).
+        """
+        layer = self.layers[index]
         if index < self.num_cp and torch.is_grad_enabled():
             updated = checkpoint(layer, **inputs, use_reentrant=False)
         else:
             updated = layer(**inputs)
-        return replace_tokens(query, part, updated, in_place)
+        return replace_tokens(inputs['value'], part, updated, in_place)
 
     def updated_part(self, index: int, parts: TokenParts) -> slice:
         """The tokens that layer ``index`` updates."""
