@@ -10,7 +10,7 @@ references count as the head's, and so do those that look at the encoder's memor
 """
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
@@ -129,9 +129,14 @@ def count_macs(model: nn.Module, shape: Sequence[int], fake: bool = True) -> Dic
     return counter.macs_by_module()
 
 
+def missing_parts(model: nn.Module) -> List[str]:
+    """Those of ``PARTS`` that a model lacks; Mask2Former, for one, has its encoder and decoder in its head."""
+    return [part for part in PARTS if not isinstance(getattr(model, part, None), nn.Module)]
+
+
 def check_parts(model: nn.Module) -> None:
     """Raise a ValueError if the model lacks one of ``PARTS``."""
-    missing = [part for part in PARTS if not isinstance(getattr(model, part, None), nn.Module)]
+    missing = missing_parts(model)
     if missing:
         raise ValueError(
             f'model must be a detector with {", ".join(PARTS)}; {type(model).__name__} has no {missing[0]}'

@@ -47,6 +47,18 @@ def test_table_and_record(monkeypatch, capsys, small_config, tmp_path):  # noqa:
     assert first['training_peak_bytes'] > first['peak_bytes'] and second['training_peak_bytes'] is None
 
 
+def test_model_without_the_parts_of_a_detector(monkeypatch, capsys, small_config, tmp_path):  # noqa: F811
+    names = ['lite-mask2former_h2l1-2p1x3_r50_8xb2-lsj-50e_coco', str(small_config)]
+    words = [*names, '--shape', '64', '64', '--repeat', '1', '--json', str(tmp_path / 'record.json')]
+    monkeypatch.setattr(sys, 'argv', [TOOL, *words])
+    runpy.run_path(str(ROOT / TOOL), run_name='__main__')
+    first, second = Record.from_dict(json.loads((tmp_path / 'record.json').read_text())).results
+    assert first['config'] == names[0] and first['median_s'] > 0 and first['parts_s'] is None
+    assert list(second['parts_s']) == PARTS and second['training_peak_bytes'] > 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if names[0] in line)
+    assert [cell.strip() for cell in row.strip('|').split('|')][6:] == ['-'] * 7
+
+
 def test_bad_arguments(error_of_tool, small_config):  # noqa: F811
     assert "'none' is not a model" in error_of_tool(TOOL, 'none')
     assert '--shape, --batch and --repeat must be positive' in error_of_tool(TOOL, small_config, '--batch', '0')

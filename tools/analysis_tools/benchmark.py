@@ -26,7 +26,7 @@ from torch import nn
 
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import build_model, detector_call, make_batch, training_call
-from lite_detr_mmdet.analysis.compute import PARTS
+from lite_detr_mmdet.analysis.compute import PARTS, check_parts, missing_parts
 from lite_detr_mmdet.analysis.detector_timing import measure_calls, measure_peaks, time_parts
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
@@ -75,6 +75,7 @@ def build_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
             models[f'{name}, accelerated'] = accelerate(build_model(config, args.device), verbose=False)
     if args.compile:
         for model in models.values():
+            check_parts(model)
             model.encoder.compile()
     return models
 
@@ -89,14 +90,16 @@ def measure(args: argparse.Namespace) -> List[dict]:
     calls = {name: detector_call(model, batch, autocast) for name, model in models.items()}
     rows = measure_calls(calls, args.repeat, args.device)
     measured = {row['config']: models[row['config']] for row in rows}
-    parts = time_parts(measured, batch, args.repeat, args.device, autocast)
+    detectors = {name: model for name, model in measured.items() if not missing_parts(model)}
+    parts = time_parts(detectors, batch, args.repeat, args.device, autocast)
     for row in rows:
         row.update(part='detector', speedup=rows[0]['median_s'] / row['median_s'])
-        row.update(images_per_s=args.batch / row['median_s'], parts_s=parts[row['config']])
+        row.update(images_per_s=args.batch / row['median_s'], parts_s=parts.get(row['config']))
     if not args.no_training:  # last: it needs the models in another mode
         for row in rows:
             name = row['config']
-            step = {name: training_call(measured[name], batch, autocast)} if ', accelerated' not in name else {}
+            trained = name in detectors and ', accelerated' not in name
+            step = {name: training_call(measured[name], batch, autocast)} if trained else {}
             row['training_peak_bytes'] = measure_peaks(step, args.device).get(name)
     return rows
 
@@ -106,6 +109,7 @@ def table(rows: List[dict]) -> str:
     cells = [['config', 'p50 ms', 'p95 ms', 'images/s', 'ratio', 'peak MB', 'training', *PARTS, 'other']]
     for row in rows:
         peaks = [row['peak_bytes'], row.get('training_peak_bytes')]
+        parts = row['parts_s'] or dict.fromkeys((*PARTS, 'other'))
         cells.append(
             [
                 row['config'],
@@ -114,7 +118,7 @@ def table(rows: List[dict]) -> str:
                 f'{row["images_per_s"]:.2f}',
                 f'{row["speedup"]:.2f}x',
                 *('-' if peak is None else f'{peak / 1e6:.0f}' for peak in peaks),
-                *(f'{seconds / sum(row["parts_s"].values()):.0%}' for seconds in row['parts_s'].values()),
+                *('-' if seconds is None else f'{seconds / sum(parts.values()):.0%}' for seconds in parts.values()),
             ]
         )
     return AsciiTable(cells).table
