@@ -18,11 +18,11 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 from accuracy_bootstrap import ImageMatches, compare
-from accuracy_models import BASELINE, LITE, MODELS, RECIPES, fingerprint, make_config
+from accuracy_models import BASELINE, LITE, MODELS, NEEDS_DATA_ROOT, RECIPES, fingerprint, make_config
 from accuracy_report import CLAIMS, METRICS, format_markdown, read_report, write_report
 from accuracy_runs import Run, run_all
 from mmengine.config import DictAction
@@ -120,7 +120,10 @@ def read_curve(folder: Path) -> List[list]:
 
 
 def compare_runs(args: argparse.Namespace) -> None:
-    """Give the differences of a data set intervals, from the detections of its recorded runs."""
+    """Give the differences of a data set intervals, from the detections of its recorded runs.
+
+    Detections are not in the repository: models that lack those of a run here keep their recorded intervals.
+    """
     records, comparisons, environment = read_report(args.out)
     if environment is None:
         raise SystemExit(f'{args.out}.json does not exist: call run first')
@@ -128,17 +131,25 @@ def compare_runs(args: argparse.Namespace) -> None:
     classes = cfg.test_dataloader.dataset.metainfo.classes
     ann_file = Path(cfg.test_evaluator.ann_file)
     ids = [entry['id'] for entry in json.loads(ann_file.read_text())['categories'] if entry['name'] in classes]
-    matches = {}
-    for record in records:
-        folder = args.work_dir / args.dataset / record['model'] / f'seed{record["seed"]}'
-        if record['dataset'] == args.dataset:
-            detections = json.loads((folder / 'detections.bbox.json').read_text())
-            found = ImageMatches(ann_file, detections, ids)
-            matches.setdefault(record['model'], {})[record['seed']] = found
+    files = {
+        (record['model'], record['seed']): args.work_dir.joinpath(
+            args.dataset, record['model'], f'seed{record["seed"]}', 'detections.bbox.json'
+        )
+        for record in records
+        if record['dataset'] == args.dataset
+    }
+    missing = {model: path for (model, _), path in files.items() if not path.is_file()}
+    for model, path in missing.items():
+        print(f'{model}: intervals stay as recorded, there is no {path}', flush=True)
+    matches: Dict[str, Dict[int, ImageMatches]] = {}
+    for (model, seed), path in files.items():
+        if model not in missing:
+            matches.setdefault(model, {})[seed] = ImageMatches(ann_file, json.loads(path.read_text()), ids)
     claims = [claim for claim in CLAIMS if claim.better in matches and claim.other in matches]
     pairs = {(claim.better, claim.other) for claim in claims}  # each once, though several claims are of one pair
     found = {pair: compare(*(matches[model] for model in pair), args.replicates) for pair in pairs}
-    comparisons[args.dataset] = {claim.key: found[claim.better, claim.other][claim.metric] for claim in claims}
+    new = {claim.key: found[claim.better, claim.other][claim.metric] for claim in claims}
+    comparisons[args.dataset] = {**comparisons.get(args.dataset, {}), **new}
     write_report(args.out, environment, records, comparisons)
 
 
@@ -168,6 +179,8 @@ def parse_args() -> argparse.Namespace:
     for command in (run, compared, report):
         command.add_argument('--out', type=Path, default=OUT, help='path without suffix of the .json and .md')
     args = parser.parse_args()
+    if args.action != 'report' and args.dataset in NEEDS_DATA_ROOT and args.data_root is None:
+        parser.error(f'{args.dataset} needs --data-root, the folder that accuracy_tiles.py has written')
     if args.action == 'run':
         args.recipe = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
         for name in set(args.recipe) - set(RECIPES[args.dataset]):

@@ -22,6 +22,7 @@ BASES = dict(
     hit_uav_tiles='lite-dino-4scale_h3l1-2p1x3_efficientnet-lite0_1xb2-3e_hit-uav',  # accuracy_tiles.py has cut them
 )
 ROOT_VARIABLES = dict(bccd='BCCD_ROOT', hit_uav='HIT_UAV_ROOT', hit_uav_tiles='HIT_UAV_ROOT')
+NEEDS_DATA_ROOT = ('hit_uav_tiles',)  # no config names their folder
 BASELINE, LITE, SMALLER = 'dino-4scale', 'lite-dino_h3l1-2p1x3', 'dino-3scale'
 KEY_AWARE, ORDINARY = 'KeyAwareDeformableAttention', 'FusedMultiScaleDeformableAttention'
 
@@ -102,8 +103,8 @@ def make_config(
         ValueError: If ``data_root`` is needed and not given.
     """
     recipe = {**RECIPES[dataset], **(recipe or {})}
-    if dataset == 'hit_uav_tiles' and data_root is None:
-        raise ValueError('hit_uav_tiles needs data_root, the folder that accuracy_tiles.py has written')
+    if dataset in NEEDS_DATA_ROOT and data_root is None:
+        raise ValueError(f'{dataset} needs data_root, the folder that accuracy_tiles.py has written')
     if dataset in ROOT_VARIABLES and data_root is not None:
         os.environ[ROOT_VARIABLES[dataset]] = str(data_root)
     cfg = get_config(BASES[dataset])

@@ -221,6 +221,48 @@ def test_verdicts(modules):
     assert verdict(-2.0, -0.6).endswith('**refuted**') and verdict(-2.0, 0.2).endswith('**undecided**')
 
 
+def test_compare_without_all_detections(modules, tmp_path, monkeypatch, capsys):
+    classes = modules.models.make_config('shapes', modules.models.LITE, 0, tmp_path).train_dataloader.dataset
+    categories = [dict(id=index, name=name) for index, name in enumerate(classes.metainfo.classes)]
+    images = [dict(id=index, width=99, height=99, file_name=f'{index}.png') for index in range(4)]
+    box = dict(category_id=0, bbox=[10, 10, 50, 50], area=2500, iscrowd=0)
+    objects = [dict(box, id=index + 1, image_id=index) for index in range(4)]
+    (tmp_path / 'annotations').mkdir()
+    content = dict(images=images, categories=categories, annotations=objects)
+    (tmp_path / 'annotations' / 'val.json').write_text(json.dumps(content))
+
+    names = (modules.models.BASELINE, modules.models.LITE, modules.models.SMALLER)
+    for name, found in zip(names[:2], (4, 2)):  # all objects, and half of them
+        folder = tmp_path / 'work' / 'shapes' / name / 'seed0'
+        folder.mkdir(parents=True)
+        detections = [dict(image_id=index, category_id=0, bbox=[10, 10, 50, 50], score=0.9) for index in range(found)]
+        (folder / 'detections.bbox.json').write_text(json.dumps(detections))
+    recorded = dict(difference=1.0, low=0.5, high=2.0, seeds=1)
+    smaller = next(claim.key for claim in modules.report.CLAIMS if claim.other == modules.models.SMALLER)
+    out = tmp_path / 'accuracy'
+    environment = modules.accuracy.describe_environment()
+    records = [make_record(name, 0, 0.5, 0.3) for name in names]
+    modules.report.write_report(out, environment, records, dict(shapes={smaller: recorded}))
+
+    words = [
+        'accuracy.py',
+        'compare',
+        'shapes',
+        '--data-root',
+        tmp_path,
+        '--work-dir',
+        tmp_path / 'work',
+        '--out',
+        out,
+    ]
+    monkeypatch.setattr(sys, 'argv', [*map(str, words), '--replicates', '20'])
+    modules.accuracy.main()
+    comparisons = modules.report.read_report(out)[1]['shapes']
+    assert comparisons[smaller] == recorded
+    assert comparisons[modules.report.CLAIMS[0].key]['difference'] < -40
+    assert f'{modules.models.SMALLER}: intervals stay as recorded' in capsys.readouterr().out
+
+
 def test_command_line(modules, fake, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(modules.accuracy, 'run_all', partial(modules.runs.run_all, interval=0.02))
 
@@ -246,3 +288,7 @@ def test_command_line(modules, fake, tmp_path, monkeypatch, capsys):
     assert 'was begun with other settings' in call('--epochs', 3)
     assert 'name another --out' in call('--epochs', 3, '--work-dir', tmp_path / 'third')
     assert call('--parallel', 0) == 2
+    monkeypatch.setattr(sys, 'argv', ['accuracy.py', 'compare', 'hit_uav_tiles'])
+    with pytest.raises(SystemExit):
+        modules.accuracy.main()
+    assert 'hit_uav_tiles needs --data-root' in capsys.readouterr().err
