@@ -244,18 +244,8 @@ def test_compare_without_all_detections(modules, tmp_path, monkeypatch, capsys):
     records = [make_record(name, 0, 0.5, 0.3) for name in names]
     modules.report.write_report(out, environment, records, dict(shapes={smaller: recorded}))
 
-    words = [
-        'accuracy.py',
-        'compare',
-        'shapes',
-        '--data-root',
-        tmp_path,
-        '--work-dir',
-        tmp_path / 'work',
-        '--out',
-        out,
-    ]
-    monkeypatch.setattr(sys, 'argv', [*map(str, words), '--replicates', '20'])
+    words = ['accuracy.py', 'compare', 'shapes', '--replicates', 20, '--data-root', tmp_path, '--out', out]
+    monkeypatch.setattr(sys, 'argv', [*map(str, words), '--work-dir', str(tmp_path / 'work')])
     modules.accuracy.main()
     comparisons = modules.report.read_report(out)[1]['shapes']
     assert comparisons[smaller] == recorded
