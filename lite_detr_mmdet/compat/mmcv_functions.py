@@ -21,7 +21,8 @@ __all__ = [
     'sigmoid_focal_loss_backward',
     'sigmoid_focal_loss_forward',
 ]
-NMS_BLOCK = 1024  # boxes that are compared with all others at once
+# Pairs of boxes that are compared at once: as many as stay in the cache, on a GPU as many as fill it.
+NMS_PAIRS = {False: 2**20, True: 2**24}
 
 
 def get_compiler_version() -> str:
@@ -68,40 +69,43 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 def nms_in_pytorch(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """:func:`nms` in plain PyTorch: overlaps are computed on the boxes' device, the choice is made on the host."""
     order = scores.sort(descending=True).indices  # as mmcv does, also for equal scores
-    sorted_boxes = boxes[order]
-    num_boxes = len(order)
-    kept = torch.ones(num_boxes, dtype=torch.bool)
-    keep = kept.numpy()
-    for start in range(0, num_boxes, NMS_BLOCK):
-        block = sorted_boxes[start : start + NMS_BLOCK]
-        overlaps = overlaps_more(block, sorted_boxes[start:], iou_threshold, offset).cpu().numpy()
+    corners, left = boxes[order].t().contiguous(), order
+    kept = []
+    while left.numel():
+        rows = max(1, NMS_PAIRS[boxes.is_cuda] // left.numel())
+        overlaps = overlaps_more(corners[:, :rows], corners, iou_threshold, offset).cpu().numpy()
+        gone = torch.zeros(left.numel(), dtype=torch.bool)
+        flags, chosen = gone.numpy(), []
         for row, overlapped in enumerate(overlaps):
-            if keep[start + row]:
-                keep[start + row + 1 :] &= ~overlapped[row + 1 :]
-    return order[kept.to(order.device)]
+            if not flags[row]:
+                chosen.append(row)
+                flags |= overlapped
+        kept.append(left[:rows][chosen])
+        gone[:rows] = True
+        remaining = (~gone).to(left.device)
+        corners, left = corners[:, remaining], left[remaining]
+    return torch.cat(kept) if kept else order
 
 
 def overlaps_more(boxes: Tensor, others: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Whether the intersection over union of pairs of boxes is above a threshold.
 
     Args:
-        boxes (Tensor): (num_boxes, 4) as (x1, y1, x2, y2).
-        others (Tensor): (num_others, 4).
+        boxes (Tensor): (4, num_boxes), a coordinate in each row.
+        others (Tensor): (4, num_others).
         iou_threshold (float): The threshold.
         offset (int): See :func:`nms`.
 
     Returns:
         Tensor: (num_boxes, num_others), bool. False for pairs without area.
     """
-    size = others[:, 2:] - others[:, :2] + offset
-    area = size[:, 0] * size[:, 1]
-    own_size = boxes[:, 2:] - boxes[:, :2] + offset
-    own_area = own_size[:, 0] * own_size[:, 1]
-    low = torch.maximum(boxes[:, None, :2], others[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    extent = (high - low + offset).clamp(min=0)
-    intersection = extent[..., 0] * extent[..., 1]
-    return intersection / (own_area[:, None] + area - intersection) > iou_threshold
+    own = boxes[:, :, None]
+    own_area = (own[2] - own[0] + offset) * (own[3] - own[1] + offset)
+    area = (others[2] - others[0] + offset) * (others[3] - others[1] + offset)
+    width = torch.minimum(own[2], others[2]).sub_(torch.maximum(own[0], others[0])).add_(offset).clamp_(min=0)
+    height = torch.minimum(own[3], others[3]).sub_(torch.maximum(own[1], others[1])).add_(offset).clamp_(min=0)
+    intersection = width.mul_(height)
+    return intersection.div_((own_area + area).sub_(intersection)) > iou_threshold
 
 
 def sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:

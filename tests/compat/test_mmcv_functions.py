@@ -40,7 +40,9 @@ def test_nms_of_equal_and_empty_boxes_equals_that_of_mmcv():
     assert torch.equal(mmcv_functions.nms_in_pytorch(boxes, scores, 0.5), expected)
 
 
-def test_nms_by_definition():
+@pytest.mark.parametrize('pairs', [1, 1000, 2**20])  # a box at a time, five at first, all at once
+def test_nms_by_definition(monkeypatch, pairs):
+    monkeypatch.setattr(mmcv_functions, 'NMS_PAIRS', {False: pairs})
     boxes, scores = random_boxes(200, dtype=torch.float64)
     kept = []
     for index in scores.argsort(descending=True).tolist():
@@ -55,6 +57,16 @@ def test_nms_by_definition():
     assert len(kept) < 200
     assert mmcv_functions.nms(boxes, scores, 0.3, 0).tolist() == kept
     assert mmcv_functions.nms_in_pytorch(boxes, scores, 0.3).tolist() == kept
+
+
+@pytest.mark.parametrize('pairs', [1, 2**20])
+def test_nms_of_boxes_without_area_and_of_none(monkeypatch, pairs):
+    monkeypatch.setattr(mmcv_functions, 'NMS_PAIRS', {False: pairs})
+    nan = float('nan')
+    boxes = torch.tensor([[0, 0, 9, 9], [5, 5, 5, 5], [5, 5, 5, 5], [nan, 0, 9, 9], [0, 0, 9, 9], [9, 9, 0, 0]])
+    scores = torch.tensor([0.5, 0.4, 0.3, 0.2, 0.1, 0.6])
+    assert mmcv_functions.nms_in_pytorch(boxes, scores, 0.5).tolist() == [5, 0, 1, 2, 3]
+    assert mmcv_functions.nms_in_pytorch(boxes[:0], scores[:0], 0.5).tolist() == []
 
 
 def test_torchvision_that_does_not_load_is_left_aside(monkeypatch):
