@@ -27,6 +27,7 @@ import lite_detr_mmdet  # noqa: F401  before torch and mmdet: see there
 # isort: split
 from mmengine.config import Config
 
+from lite_detr_mmdet.utils import silence_upstream_warnings
 from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,6 +237,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    silence_upstream_warnings()
     writer = Writer(args.check)
     (results,) = (record.results for record in read_records(RESULTS, 'compute').values())
     for metafile in sorted(ROOT.glob('configs/*/metafile.yml')):
