@@ -105,7 +105,7 @@ def overlaps_more(boxes: Tensor, others: Tensor, iou_threshold: float, offset: i
     width = torch.minimum(own[2], others[2]).sub_(torch.maximum(own[0], others[0])).add_(offset).clamp_(min=0)
     height = torch.minimum(own[3], others[3]).sub_(torch.maximum(own[1], others[1])).add_(offset).clamp_(min=0)
     intersection = width.mul_(height)
-    return intersection.div_((own_area + area).sub_(intersection)) > iou_threshold
+    return intersection / (own_area + area).sub_(intersection) > iou_threshold
 
 
 def sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
