@@ -16,7 +16,9 @@ from lite_detr_mmdet.datasets.formats.folder import open_folder
 from lite_detr_mmdet.datasets.formats.voc import read_voc
 from lite_detr_mmdet.datasets.formats.yolo import read_yolo
 from lite_detr_mmdet.datasets.inspection import inspect_config, read_splits
+from lite_detr_mmdet.datasets.inspection.config import Split
 from lite_detr_mmdet.datasets.inspection.fixes import fix_splits
+from lite_detr_mmdet.datasets.inspection.images import check_image
 from lite_detr_mmdet.datasets.inspection.sheet import draw_sheet
 
 LISTS = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
@@ -115,6 +117,9 @@ def test_images_that_unpack_to_more_than_the_memory(tmp_path, monkeypatch, pillo
     (tmp_path / 'a.xml').write_text('<annotation/>')
     with pytest.raises(FormatError, match='decompression bomb'):
         read_voc(tmp_path)
+    image = dict(id=1, file_name='a.png', width=side, height=side)
+    finding = check_image(Split('train', tmp_path / 'train.json', tmp_path, None), image, tmp_path / 'a.png')
+    assert finding.kind == 'unreadable-image' and 'decompression bomb' in finding.what
 
 
 def test_long_xml(tmp_path):
