@@ -70,7 +70,7 @@ def nms_in_pytorch(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: 
     """:func:`nms` in plain PyTorch: overlaps are computed on the boxes' device, the choice is made on the host."""
     order = scores.sort(descending=True).indices  # as mmcv does, also for equal scores
     corners, left = boxes[order].t().contiguous(), order
-    kept = []
+    kept = [order[:0]]
     while left.numel():
         rows = max(1, NMS_PAIRS[boxes.is_cuda] // left.numel())
         overlaps = overlaps_more(corners[:, :rows], corners, iou_threshold, offset).cpu().numpy()
@@ -84,7 +84,7 @@ def nms_in_pytorch(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: 
         gone[:rows] = True
         remaining = (~gone).to(left.device)
         corners, left = corners[:, remaining], left[remaining]
-    return torch.cat(kept) if kept else order
+    return torch.cat(kept)
 
 
 def overlaps_more(boxes: Tensor, others: Tensor, iou_threshold: float, offset: int) -> Tensor:
