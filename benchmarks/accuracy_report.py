@@ -9,6 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from accuracy_models import BASELINE, LITE, MODELS, SMALLER
 
 from lite_detr_mmdet.analysis.records import Environment
+from lite_detr_mmdet.output_files import prepare_output, write_text
 
 METRICS = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APS='mAP_s', APM='mAP_m', APL='mAP_l')
 WITHOUT_KDA = 'lite-dino_h3l1-2p1x3-msda'
@@ -160,9 +161,6 @@ def write_report(
 ) -> None:
     """Write ``out``.json and ``out``.md."""
     content = dict(environment=asdict(environment), records=records, comparisons=comparisons or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Aside and moved, so that an interruption leaves the runs before.
-    partial = Path(f'{out}.json.partial')
-    partial.write_text(json.dumps(content, indent=1) + '\n')
-    partial.replace(f'{out}.json')
-    Path(f'{out}.md').write_text(format_markdown(environment, records, comparisons))
+    prepare_output(out)
+    write_text(json.dumps(content, indent=1) + '\n', f'{out}.json')
+    write_text(format_markdown(environment, records, comparisons), f'{out}.md')

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_file
 
 OUT = Path(__file__).resolve().parent / 'results'
 
@@ -58,7 +59,9 @@ def main() -> None:
     parser.add_argument('--models', nargs='+', choices=tuple(MODELS), default=[BASELINE, LITE], metavar='MODEL')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--repeat', type=int, default=15, help='timed rounds (default: %(default)s)')
-    parser.add_argument('--out', type=Path, help='the .json file (default: results/accuracy_steps_DATASET.json)')
+    parser.add_argument(
+        '--out', type=output_file, help='the .json file (default: results/accuracy_steps_DATASET.json)'
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     environment = describe_environment('cpu')

@@ -22,6 +22,7 @@ from mmengine.registry import init_default_scope
 
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_file
 
 NUM_CLASSES = 10
 
@@ -65,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--objects', type=int, default=8, help='objects on each (default: %(default)s)')
     parser.add_argument('--detections', type=int, default=100, help='detections on each (default: %(default)s)')
     parser.add_argument('--repeat', type=int, default=3, help='rounds (default: %(default)s)')
-    parser.add_argument('--out', type=Path, help='file to write, .json')
+    parser.add_argument('--out', type=output_file, help='file to write, .json')
     return parser.parse_args()
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from lite_detr_mmdet.analysis import count_config
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_file
 from lite_detr_mmdet.zoo import read_metafiles
 
 # Readings of the Deformable DETR that the paper leaves open, as settings of its rows in Table 3.
@@ -39,7 +40,9 @@ TABLE_3 = ('Table 3', 'Tables 3')
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', default=OUT, help='file to write (default: benchmarks/results/compute.json)')
+    parser.add_argument(
+        '--out', type=output_file, default=OUT, help='file to write (default: benchmarks/results/compute.json)'
+    )
     parser.add_argument('--missing', action='store_true', help='keep what --out holds, count only what it lacks')
     return parser.parse_args()
 

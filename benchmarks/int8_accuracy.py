@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_file
 
 TOOLS = Path(__file__).resolve().parent.parent / 'tools' / 'deployment'
 
@@ -28,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=Path, required=True, help='folder of all images')
     parser.add_argument('--count', type=int, default=200, help='images to calibrate with (default: %(default)s)')
     parser.add_argument('--limit', type=int, help='images of each test file, the first ones (default: all)')
-    parser.add_argument('--out', type=Path, help='file to write, .json')
+    parser.add_argument('--out', type=output_file, help='file to write, .json')
     return parser.parse_args()
 
 

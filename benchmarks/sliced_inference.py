@@ -23,6 +23,7 @@ from lite_detr_mmdet.adapters.optional import require
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.evaluation.coco_stats import coco_stats
+from lite_detr_mmdet.output_files import output_file
 
 METRICS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 LOWEST_SCORE = 0.01
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tile', type=int, default=256, help='side of a tile in pixels (default: %(default)s)')
     parser.add_argument('--overlap', type=float, default=0.2, help='overlap of tiles (default: %(default)s)')
     parser.add_argument('--limit', type=int, help='only the first images')
-    parser.add_argument('--out', type=Path, help='file to write, .json')
+    parser.add_argument('--out', type=output_file, help='file to write, .json')
     return parser.parse_args()
 
 

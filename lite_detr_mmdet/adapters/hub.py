@@ -13,7 +13,8 @@ from typing import Any, Optional, Union
 from ..apis import Detector
 from ..apis.model_card import make_model_card
 from ..apis.publish import publish_model
-from ..checkpoint import CheckpointError, file_sha256, load_checkpoint_file, save_checkpoint_file, write_text
+from ..checkpoint import CheckpointError, file_sha256, load_checkpoint_file, save_checkpoint_file
+from ..output_files import write_text
 from ..version import __version__
 from .optional import require
 

@@ -3,7 +3,6 @@
 import base64
 import html
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..output_files import prepare_output, write_text
 from .attention import AttentionLayer, AttentionTrace
 from .attention_choice import strongest_on_level
 from .attention_pictures import describe
@@ -168,7 +168,4 @@ def make_page(
 
 def write_page(path: Path, page: str) -> None:
     """Write the page; the file is there completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.partial-{path.name}')
-    partial.write_text(page, encoding='utf-8')
-    os.replace(partial, path)
+    write_text(page, prepare_output(path))

@@ -1,6 +1,5 @@
 """Pictures of a trace, those of several models side by side."""
 
-import os
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..output_files import write_whole
 from .attention import AttentionLayer, AttentionTrace
 from .attention_choice import Points, image_size, strongest_of_query, strongest_on_level
 
@@ -20,9 +20,7 @@ WIDTH = 5.2  # inches of a column
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure; the file is there completely or not at all."""
     FigureCanvasAgg(figure)
-    partial = path.with_name(f'.partial-{path.name}')
-    figure.savefig(partial, dpi=110)
-    os.replace(partial, path)
+    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=110))
 
 
 def _panels(image: np.ndarray, columns: int, rows: int = 1, width: float = WIDTH) -> tuple:

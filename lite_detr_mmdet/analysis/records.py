@@ -1,10 +1,11 @@
 """What a benchmark writes and a table is made from: one typed record for each run of a benchmark."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
+
+from ..output_files import prepare_output, write_text
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,7 @@ class Record:
 
     def write(self, path: Union[str, Path]) -> None:
         """Write the record as JSON; the file is there completely or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'{path.name}.partial')
-        partial.write_text(json.dumps(asdict(self), indent=1) + '\n')
-        os.replace(partial, path)
+        write_text(json.dumps(asdict(self), indent=1) + '\n', prepare_output(path))
 
     @classmethod
     def from_dict(cls, content: dict) -> 'Record':

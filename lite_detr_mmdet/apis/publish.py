@@ -18,8 +18,8 @@ from ..checkpoint import (
     file_sha256,
     load_checkpoint_file,
     save_checkpoint_file,
-    write_text,
 )
+from ..output_files import write_text
 from .embedded_config import read_embedded_config, without_folders
 from .model_card import make_model_card
 

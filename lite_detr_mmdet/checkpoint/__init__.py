@@ -7,7 +7,7 @@ from .config_text import ConfigTextError, config_from_json, config_to_json, pars
 from .content import check_checkpoint, check_weights
 from .download import DownloadError, cached_weights
 from .errors import CheckpointError
-from .files import check_target, file_sha256, load_checkpoint_file, save_checkpoint_file, write_text
+from .files import check_target, file_sha256, load_checkpoint_file, save_checkpoint_file
 from .plain import plain_checkpoint, restore_histories
 from .reader import read_checkpoint
 from .resumable import check_resumable
@@ -30,5 +30,4 @@ __all__ = [
     'read_checkpoint',
     'restore_histories',
     'save_checkpoint_file',
-    'write_text',
 ]

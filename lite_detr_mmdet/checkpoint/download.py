@@ -17,10 +17,11 @@ from filelock import FileLock
 from mmengine.logging import print_log
 from tqdm import tqdm
 
+from ..output_files import write_text
 from ..text import printable
 from ..version import __version__
 from .errors import CheckpointError
-from .files import file_sha256, load_checkpoint_file, write_text
+from .files import file_sha256, load_checkpoint_file
 
 TIMEOUT = 30  # seconds without an answer
 BLOCK = 1 << 20

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
-from typing import Callable, Union
+from typing import Union
 
 import torch
 
+from ..output_files import write_whole
 from .content import check_checkpoint
 from .reader import read_checkpoint
 
@@ -35,37 +35,6 @@ def save_checkpoint_file(checkpoint: dict, path: Union[str, Path]) -> None:
     write_whole(path, lambda file: torch.save(checkpoint, file))
 
 
-def write_text(text: str, path: Union[str, Path]) -> None:
-    """Write a text file as :func:`save_checkpoint_file` writes checkpoints."""
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def write_whole(path: Union[str, Path], write: Callable) -> None:
-    """Let ``write`` fill a temporary file, then rename it.
-
-    The bytes are on the disk before the name is: neither a killed process nor a power failure leaves half a file.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'must be a file in a folder that exists, got {str(path)!r}')
-    if path.is_symlink():
-        raise FileExistsError(f'must not be a link, got {str(path)!r}, which points at {os.readlink(path)!r}')
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.partial')
-    try:
-        with os.fdopen(descriptor, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes files that only the owner may read
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-
-
 def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: bool = False) -> None:
     """Check that writing a file does not damage another one.
 
@@ -84,20 +53,6 @@ def check_target(source: Union[str, Path], target: Union[str, Path], overwrite: 
         raise FileExistsError(f'must not be a link, got {str(target)!r}, which points at {os.readlink(target)!r}')
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists: name another file, or allow to overwrite it')
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, if the system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot
-    finally:
-        os.close(descriptor)
 
 
 def file_sha256(path: Union[str, Path]) -> str:

@@ -35,8 +35,8 @@ from ..checkpoint import (
     plain_checkpoint,
     restore_histories,
     save_checkpoint_file,
-    write_text,
 )
+from ..output_files import write_text
 
 # Whether what is being loaded is to be resumed: then a config that holds code is refused, else it is left out.
 _resuming: ContextVar[bool] = ContextVar('resuming', default=False)

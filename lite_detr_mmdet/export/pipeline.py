@@ -8,7 +8,7 @@ import mmengine
 import torch
 from torch import nn
 
-from ..checkpoint.files import write_whole
+from ..output_files import check_output, write_whole
 from ..version import __version__
 from .detector import ExportableDetector
 from .onnx_model import ImageFormat, add_metadata, require, to_onnx, without_inspected
@@ -46,14 +46,13 @@ def export_onnx(
         Report: What the comparison found; None without one.
 
     Raises:
-        FileNotFoundError: If the folder of ``path`` does not exist.
+        OSError: If ``path`` cannot be written: it is a folder or a link, or its folder does not exist.
         ImportError: If a package is missing.
         RuntimeError: If the compiled operators are needed and missing.
         ValueError: If the model cannot be exported (the message says why), or differs (:class:`VerificationError`).
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'must be a file in a folder that exists, got {str(path)!r}')
+    check_output(path)
     require('onnx', 'onnxscript', 'onnxslim', *(('onnxruntime',) if check else ()))
     runner_class = OnnxRuntimeRunner
     if attention == 'op':

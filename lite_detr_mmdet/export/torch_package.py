@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..output_files import check_output
 from .detector import OUTPUT_NAMES, ExportableDetector
 from .onnx_model import ImageFormat, dynamic_shapes, example_inputs, quiet_exporter, traceable
 from .verification import Report, verify
@@ -64,15 +65,14 @@ def export_torch(
         Report: What the comparison found; None without one.
 
     Raises:
-        FileNotFoundError: If the folder of ``path`` does not exist.
+        OSError: If ``path`` cannot be written: it is a folder or a link, or its folder does not exist.
         RuntimeError: If the compiled operators are needed and missing.
         ValueError: If ``path`` has another suffix, the model cannot be exported, or it differs.
     """
     path = Path(path)
     if path.suffix != '.pt2':
         raise ValueError(f'must be a file that ends with .pt2, got {str(path)!r}')
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'must be a file in a folder that exists, got {str(path)!r}')
+    check_output(path)
     if attention == 'op' and not hasattr(torch.ops.lite_detr, 'key_aware_deform_attn'):
         raise RuntimeError(
             "attention='op' needs the compiled operators: python -m lite_detr_mmdet.ops says why they are missing"

@@ -31,6 +31,7 @@ from lite_detr_mmdet.analysis.detector_timing import measure_calls, measure_peak
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.compat import check_device
+from lite_detr_mmdet.output_files import output_file
 from lite_detr_mmdet.utils import existing_config, silence_upstream_warnings
 
 
@@ -49,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='compile the encoders by torch.compile')
     parser.add_argument('--accelerate', action='store_true', help='time accelerated forms as well (CPU)')
     parser.add_argument('--no-training', action='store_true', help='leave out the memory of a training step')
-    parser.add_argument('--json', metavar='OUT', help='write the record to this file')
+    parser.add_argument('--json', metavar='OUT', type=output_file, help='write the record to this file')
     args = parser.parse_args()
     if min(args.shape) < 1 or args.batch < 1 or args.repeat < 1:
         parser.error('--shape, --batch and --repeat must be positive')

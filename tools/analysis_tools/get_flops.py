@@ -24,6 +24,7 @@ from terminaltables import AsciiTable
 from tqdm import tqdm
 
 from lite_detr_mmdet.analysis import PARTS, count_config, count_like_the_authors, count_tokens
+from lite_detr_mmdet.output_files import output_file, prepare_output, write_text
 from lite_detr_mmdet.utils import existing_config
 from lite_detr_mmdet.zoo import ShippedModel, read_metafiles
 
@@ -95,7 +96,7 @@ def parse_args() -> argparse.Namespace:
         metavar=('H', 'W'),
         help='size of the image (default: 800 1060)',
     )
-    parser.add_argument('--json', metavar='OUT', help='write the figures to this file')
+    parser.add_argument('--json', metavar='OUT', type=output_file, help='write the figures to this file')
     parser.add_argument(
         '--compare', action='store_true', help="print the paper's figures beside; without CONFIG of all"
     )
@@ -161,7 +162,7 @@ def main() -> None:
     if args.json:
         counted = 'convolutions, linear layers, matrix products, core of deformable attention; a multiply-add is one'
         content = dict(shape=args.shape, counted=counted, models=rows)
-        Path(args.json).write_text(json.dumps(content, indent=2) + '\n')
+        write_text(json.dumps(content, indent=2) + '\n', prepare_output(args.json))
 
 
 if __name__ == '__main__':

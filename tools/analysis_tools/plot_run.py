@@ -5,7 +5,6 @@ python tools/analysis_tools/plot_run.py work_dirs/first work_dirs/second --out r
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Dict, List
 
@@ -16,6 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from lite_detr_mmdet.analysis.training_log import TrainingLog, read_training_log
+from lite_detr_mmdet.output_files import output_file, prepare_output, write_whole
 
 PANELS = (
     ('train', 'loss', 'training loss', 'iteration'),
@@ -27,7 +27,9 @@ PANELS = (
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='folders of training runs')
-    parser.add_argument('--out', type=Path, default=Path('runs.png'), help='picture to write (default: %(default)s)')
+    parser.add_argument(
+        '--out', type=output_file, default=Path('runs.png'), help='picture to write (default: %(default)s)'
+    )
     parser.add_argument('--metric', default=PANELS[1][1], help='metric of the validation (default: %(default)s)')
     parser.add_argument('--loss', default='loss', help='loss to draw, e.g. loss_cls (default: the total, %(default)s)')
     args = parser.parse_args()
@@ -83,10 +85,9 @@ def main() -> None:
         figure = draw(logs, args.metric, args.loss)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(f'.partial-{args.out.name}')
-    figure.savefig(partial, dpi=130)
-    os.replace(partial, args.out)
+    write_whole(
+        prepare_output(args.out), lambda file: figure.savefig(file, format=args.out.suffix[1:].lower(), dpi=130)
+    )
     for label, log in logs.items():
         steps, values = log.val.get(args.metric, ([], []))
         best = f', best {args.metric} {max(values):.3f} at {steps[values.index(max(values))]:g}' if values else ''

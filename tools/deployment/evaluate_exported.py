@@ -22,6 +22,7 @@ from lite_detr_mmdet.export.exported import coco_results, prepare, read_metadata
 from lite_detr_mmdet.export.images import read_image
 from lite_detr_mmdet.export.onnx_model import require
 from lite_detr_mmdet.export.runners import OnnxRuntimeRunner, OpenVinoRunner
+from lite_detr_mmdet.output_files import output_file, prepare_output, write_text
 
 RUNNERS = {'onnxruntime': OnnxRuntimeRunner, 'openvino': OpenVinoRunner}
 
@@ -35,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=0, help='threads (0: one for each core)')
     parser.add_argument('--operators', action='store_true', help='the model has the compiled operators as nodes')
     parser.add_argument('--limit', type=int, help='images to evaluate, the first ones (all)')
-    parser.add_argument('--out', type=Path, help='file for the results, JSON')
+    parser.add_argument('--out', type=output_file, help='file for the results, JSON')
     return parser.parse_args()
 
 
@@ -103,7 +104,7 @@ def main() -> None:
         raise SystemExit(f'error: {error}') from error
     print(json.dumps(found))
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + '\n')
+        write_text(json.dumps(found, indent=1) + '\n', prepare_output(args.out))
 
 
 if __name__ == '__main__':

@@ -53,7 +53,7 @@ def main() -> None:
             folder=args.images,
             metadata=source,
         )
-    except (ConnectionError, FileNotFoundError, ImportError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     print(report if report is not None else 'not compared with the model')
     print(f'written: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')

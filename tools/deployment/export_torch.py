@@ -34,7 +34,7 @@ def main() -> None:
             check=args.verify,
             folder=args.images,
         )
-    except (ConnectionError, FileNotFoundError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     print(report if report is not None else 'not compared with the model')
     print(f'written: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')

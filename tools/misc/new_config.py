@@ -7,9 +7,7 @@ DATA_ROOT is a folder in COCO format, or one of Pascal VOC or YOLO, which is con
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import List, Optional
 
@@ -21,6 +19,7 @@ from mmengine.config import Config
 from lite_detr_mmdet.datasets.formats import FormatError
 from lite_detr_mmdet.datasets.formats.folder import CocoFolder, open_folder
 from lite_detr_mmdet.datasets.inspection.config import read_splits
+from lite_detr_mmdet.output_files import output_file, prepare_output, write_text
 from lite_detr_mmdet.text import printable
 from lite_detr_mmdet.utils import existing_checkpoint, existing_config, silence_upstream_warnings
 from lite_detr_mmdet.zoo import config_folder, find_model, get_config
@@ -30,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data_root', type=Path, help='folder of the data')
     parser.add_argument('--base', required=True, type=existing_config, help='config to inherit, by name or file')
-    parser.add_argument('--out', required=True, type=Path, help='config file to write')
+    parser.add_argument('--out', required=True, type=output_file, help='config file to write')
     parser.add_argument('--val-share', type=float, default=0.2, help='validation images where none are set aside')
     parser.add_argument(
         '--weights', type=existing_checkpoint, help='checkpoint to start from (default: the released one of the base)'
@@ -117,11 +116,7 @@ def main() -> None:
         text = format_config(Path(args.base), folder, args.weights)
     except FormatError as error:
         sys.exit(f'new_config.py: {error}')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile('w', dir=args.out.parent, suffix='.partial', delete=False) as partial:
-        partial.write(text)
-    os.chmod(partial.name, 0o644)
-    os.replace(partial.name, args.out)
+    write_text(text, prepare_output(args.out))
     print(*map(printable, folder.notes), sep='\n')
     print(printable(f'wrote {args.out}: {len(folder.classes)} classes, {", ".join(folder.classes)}\n'))
     print('next:')

@@ -10,8 +10,8 @@ given, and DST then needs the options of the authors' scripts that are printed.
 
 import argparse
 
-from lite_detr_mmdet.checkpoint import write_text
 from lite_detr_mmdet.converters.files import convert_mmdet_file
+from lite_detr_mmdet.output_files import write_text
 
 
 def parse_args() -> argparse.Namespace:

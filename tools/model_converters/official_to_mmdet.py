@@ -9,8 +9,8 @@ is written beside it, to DST.txt. Files that could run code while they are loade
 
 import argparse
 
-from lite_detr_mmdet.checkpoint import write_text
 from lite_detr_mmdet.converters.files import convert_official_file
+from lite_detr_mmdet.output_files import write_text
 
 
 def parse_args() -> argparse.Namespace:

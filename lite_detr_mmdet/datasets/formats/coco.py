@@ -3,25 +3,16 @@
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
+from ...output_files import prepare_output, write_text
 from .detection_set import DetectionSet, FormatError, ImageEntry
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'w') as file:
-            json.dump(content, file)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    write_text(json.dumps(content), prepare_output(path))
 
 
 def read_coco(path: Path) -> Dict[str, Any]:

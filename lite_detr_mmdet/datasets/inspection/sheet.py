@@ -6,6 +6,7 @@ from typing import List
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ...output_files import prepare_output, write_whole
 from ...text import printable
 from ..image_files import open_image
 from .annotations import read_box
@@ -39,10 +40,7 @@ def draw_sheet(splits: List[Split], path: Path, samples: int = 12, seed: int = 0
     sheet = Image.new('RGB', (COLUMNS * TILE[0], rows * TILE[1]), '#202020')
     for index, tile in enumerate(tiles):
         sheet.paste(tile, ((index % COLUMNS) * TILE[0], (index // COLUMNS) * TILE[1]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    sheet.save(partial, format='PNG', optimize=True)
-    partial.replace(path)
+    write_whole(prepare_output(path), lambda file: sheet.save(file, format='PNG', optimize=True))
     return path
 
 
