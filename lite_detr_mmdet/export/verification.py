@@ -1,5 +1,6 @@
 """Check that an exported model gives the predictions of the original model."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -15,6 +16,7 @@ from .images import read_images
 from .measurement import Measurement, measure_peak, measure_seconds
 from .onnx_model import ImageFormat, smallest_size
 
+MOST_ROUNDING = 10  # times the bounds of float32
 Runner = Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]
 
 
@@ -94,6 +96,29 @@ def normalize(model: nn.Module, batch: Batch) -> Tensor:
     return images.masked_fill(batch.padding_mask[:, None], 0.0)
 
 
+def rounding_bounds(model: nn.Module, batch: Batch, normalized: Tensor, expected: Sequence[Detections]) -> Bounds:
+    """The bounds of float32, widened where the model's own rounding comes near them.
+
+    At 800x1333 a trained model's boxes are off by up to 3e-3 px in float32, measured by the same model in float64. An
+    exported model that rounds elsewhere may differ by twice as much. However badly a model is conditioned, the bounds
+    are not widened by more than ``MOST_ROUNDING``.
+
+    Args:
+        model (nn.Module): The detector.
+        batch (Batch): Images.
+        normalized (Tensor): The images as the model takes them.
+        expected (sequence[Detections]): What the model predicts in float32.
+    """
+    bounds = BOUNDS['float32']
+    widest = bounds._replace(box=MOST_ROUNDING * bounds.box, score=MOST_ROUNDING * bounds.score)
+    exact = predict(copy.deepcopy(model).double(), batch, normalized.double())
+    rounding = [compare_detections(*pair, widest) for pair in zip(exact, expected)]
+    return bounds._replace(
+        box=min(max(bounds.box, *(2 * item.box for item in rounding)), widest.box),
+        score=min(max(bounds.score, *(2 * item.score for item in rounding)), widest.score),
+    )
+
+
 def split(outputs: Dict[str, np.ndarray]) -> List[Detections]:
     """Detections of each image."""
     return [Detections(*item) for item in zip(outputs['boxes'], outputs['scores'], outputs['labels'])]
@@ -149,12 +174,18 @@ def verify(
             calls = [partial(predict, model, batch, normalized), partial(runner, inputs.inputs(images.padding_mask))]
             memory = [measure_peak(call) for call in calls]  # before anything else has run
         found = split(runner(inputs.inputs(images.padding_mask)))
-        differences = [compare_detections(*pair, bounds) for pair in zip(predict(model, batch, normalized), found)]
+        expected = predict(model, batch, normalized)
+        differences = [compare_detections(*pair, bounds) for pair in zip(expected, found)]
         line = _describe(batch, differences)
         if not all(difference.is_within(bounds) for difference in differences):
-            if inspecting_runner is None:
-                raise VerificationError(f'the exported model differs: {line}, allowed {_allowed(bounds)}')
-            line += '; ' + _explain(detector, inspecting_runner(), inputs, images, bounds)
+            wider = bounds if detector.dtype == torch.float16 else rounding_bounds(model, batch, normalized, expected)
+            in_wider = [compare_detections(*pair, wider) for pair in zip(expected, found)]
+            if all(difference.is_within(wider) for difference in in_wider):
+                line = f'{_describe(batch, in_wider)}; allowed {_allowed(wider)}, as float32 rounds that much here'
+            elif inspecting_runner is None:
+                raise VerificationError(f'the exported model differs: {line}, allowed {_allowed(wider)}')
+            else:
+                line += '; ' + _explain(detector, inspecting_runner(), inputs, images, wider)
         elif not bounds.all_detections and not sum(difference.sure for difference in differences):
             line += (
                 f'; no score above 0.3, so {_inspect_memory(detector, inspecting_runner(), inputs, images, bounds)}'
@@ -177,7 +208,7 @@ def _describe(batch: Batch, differences: Sequence[Difference]) -> str:
 
 
 def _allowed(bounds: Bounds) -> str:
-    return f'{bounds.box} px and scores {bounds.score}'
+    return f'{bounds.box:.2g} px and scores {bounds.score:.2g}'
 
 
 def _detect(detector: ExportableDetector, batch: Batch, padding_mask: bool, tokens: Optional[Tensor] = None) -> tuple:
