@@ -4,6 +4,7 @@ from typing import Optional
 
 import pytest
 import torch
+from helpers.detectors import FFN_CHANNELS
 from mmdet.registry import MODELS
 from torch import nn
 
@@ -16,7 +17,7 @@ LITE = 'lite_dino/lite-dino-4scale_h3l1-2p1x1_r18_1xb4-12e_shapes.py'
 STOCK = 'dino/dino-4scale_r18_1xb4-12e_shapes.py'
 SHAPE = (64, 96)
 HIGH, LOW = 4 * 6 + 2 * 3 + 1 * 2, 8 * 12  # tokens of strides 16 to 64, and of stride 8
-DIM, FFN, SAMPLES = 256, 512, 16
+DIM, FFN, SAMPLES = 256, FFN_CHANNELS, 16
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """Configs that inherit from the shipped ones; what is fixed is fixed once."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.config import utils as config_utils
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import utils as dist_utils
 from mmengine.hooks import CheckpointHook
@@ -97,3 +101,32 @@ def test_base_that_does_not_exist(tmp_path):
 def test_other_packages_are_found_as_before(tmp_path):
     cfg = write_config(tmp_path, "_base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'")
     assert cfg.model.type == 'DINO'
+    for name in ('dino/dino-4scale_r50_8xb2-12e_coco.py', '_base_/datasets/coco_detection.py'):
+        found, scope = Config._get_cfg_path(f'mmdet::{name}', 'mine.py')
+        expected, expected_scope = plain_mmengine(f'mmdet::{name}')
+        assert Path(found).samefile(expected) and scope == expected_scope == 'mmdet'
+
+
+def plain_mmengine(name: str) -> tuple:
+    code = f'from mmengine.config import Config; print(*Config._get_cfg_path({name!r}, "mine.py"), sep="\\n")'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    return tuple(result.stdout.splitlines()[-2:])
+
+
+def test_no_metafile_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_utils, 'load', None)
+    assert write_config(tmp_path, "_base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'").model.type == 'DINO'
+
+
+@pytest.mark.parametrize(
+    'name, error',
+    [
+        ('mmdet::dino/no-such.py', FileNotFoundError),
+        ('no_such_package::dino/a.py', AssertionError),
+        ('mmdet::../../../etc/passwd', ValueError),
+        ('mmdet::dino', ValueError),
+    ],
+)
+def test_what_is_not_found_is_mmengines_error(tmp_path, name, error):
+    with pytest.raises(error):
+        write_config(tmp_path, f'_base_ = {name!r}')
