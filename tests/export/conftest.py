@@ -1,9 +1,11 @@
 """Small detectors of every host that can be exported, and one as a file."""
 
 import json
+import os
 
 import pytest
 import torch
+from filelock import FileLock
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
@@ -77,9 +79,15 @@ def detector():
 
 @pytest.fixture(scope='session')
 def exported(detector, tmp_path_factory):
-    """A verified file for images of 96 x 128 pixels, and what verification found."""
+    """A verified file for images of 96 x 128 pixels, and what verification found; made once for all processes."""
     for name in ('onnx', 'onnxscript', 'onnxslim', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is not installed: pip install -r requirements/export.txt')
-    path = tmp_path_factory.mktemp('export') / 'model.onnx'
-    metadata = dict(config='small', classes=json.dumps(CLASSES))
-    return path, export_onnx(detector('joint'), path, ImageFormat(96, 128), metadata=metadata)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base) / 'exported'
+    path, report = folder / 'model.onnx', folder.with_suffix('.txt')
+    with FileLock(folder.with_suffix('.lock')):
+        if not report.is_file():
+            folder.mkdir()
+            metadata = dict(config='small', classes=json.dumps(CLASSES))
+            report.write_text(str(export_onnx(detector('joint'), path, ImageFormat(96, 128), metadata=metadata)))
+    return path, report.read_text()
