@@ -4,8 +4,6 @@ import os
 import warnings
 from functools import cache
 
-import torch
-
 from .extension import explain_missing, has_kernel
 
 BACKENDS = ('auto', 'fused', 'reference')
@@ -44,9 +42,11 @@ def _choose_by_environment(backend: str, device_type: str, operator: str) -> str
     return 'reference'
 
 
-# A constant while torch compiles: neither the environment nor the library is part of the graph. torch 2.4 puts it into
-# a global of the function's own name, in the module that it compiles; so nothing is called by that name.
-_choose = torch.compiler.assume_constant_result(_choose_by_environment)
+# A constant while torch compiles: neither the environment nor the library is part of the graph. This attribute is what
+# torch.compiler.assume_constant_result sets, after a second or two for importing torch's compiler. torch 2.4 puts the
+# constant into a global of the function's own name, in the module that it compiles; so nothing is called by that name.
+_choose_by_environment._dynamo_marked_constant = True
+_choose = _choose_by_environment
 
 
 @cache
