@@ -49,6 +49,12 @@ def test_what_a_script_sees(script, tmp_path):
     assert merged.stderr is None and 'an error' in merged.stdout.splitlines() and os.getcwd() in merged.stdout
 
 
+def test_compiling_in_a_test_changes_nothing(script, monkeypatch):
+    pid = start_server().process.pid
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', '/somewhere/else')
+    assert run_script(script, 'well').stdout.splitlines()[1].startswith(f'{pid} ')
+
+
 @pytest.mark.parametrize(
     'end, returncode, last',
     [('code', 7, 'an error'), ('text', 1, 'reason'), ('error', 1, 'ZeroDivisionError: division by zero')],

@@ -40,6 +40,7 @@ READ_AT_START = (
     'PYTHON',
     'TORCH',
 )
+READ_LATER = ('TORCHINDUCTOR_CACHE_DIR',)  # torch sets it when it compiles for the first time
 PRELOADED = (
     'lite_detr_mmdet',  # first, as in the tools
     'lite_detr_mmdet.analysis',
@@ -52,7 +53,9 @@ PRELOADED = (
 
 def read_at_start(environment: Dict[str, str]) -> Dict[str, str]:
     """The variables of an environment that a fork cannot change."""
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    return {
+        name: value for name, value in environment.items() if name.startswith(READ_AT_START) and name not in READ_LATER
+    }
 
 
 def run_script(
