@@ -2,9 +2,11 @@
 """Draw the results of the accuracy study: AP against epochs and time, hits and misses on small objects.
 
     python .dev_scripts/draw_accuracy.py curves bccd
+    python .dev_scripts/draw_accuracy.py curves hit_uav_tiles --round _100_queries
     python .dev_scripts/draw_accuracy.py hits hit_uav --data-root data/hit_uav --work-dir work_dirs/accuracy
 
-`curves` reads benchmarks/results/accuracy.json and accuracy_steps_SET.json and writes docs/assets/accuracy_SET.svg.
+`curves` reads accuracyROUND.json and accuracy_steps_SETROUND.json in benchmarks/results and writes
+docs/assets/accuracy_SET.svg.
 `hits` reads the detections of the runs and writes docs/assets/hits_SET.jpg: objects that a model found in green, those
 that it missed in red, its false alarms in blue.
 """
@@ -32,14 +34,16 @@ SCORE, IOU, SMALL = 0.3, 0.5, 32**2
 GREEN, RED, BLUE = (80, 200, 60), (60, 60, 230), (230, 140, 40)  # of OpenCV
 
 
-def draw_curves(dataset: str, updates_per_epoch: int) -> Path:
+def draw_curves(dataset: str, updates_per_epoch: int, study_round: str = '') -> Path:
     """AP on the validation images against epochs, and against CPU minutes; a thin line for each seed, a thick mean."""
-    records = json.loads((RESULTS / 'accuracy.json').read_text())['records']
-    steps = json.loads((RESULTS / f'accuracy_steps_{dataset}.json').read_text())['results']
+    records = json.loads((RESULTS / f'accuracy{study_round}.json').read_text())['records']
+    steps = json.loads((RESULTS / f'accuracy_steps_{dataset}{study_round}.json').read_text())['results']
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout='constrained')
     for model, (label, colour) in PAIR.items():
         curves = [record['curve'] for record in records if (record['dataset'], record['model']) == (dataset, model)]
         curves = [np.array(curve) for curve in curves if curve]
+        if not curves:
+            raise SystemExit(f'error: accuracy{study_round}.json has no curve of {model} on {dataset}')
         minutes = updates_per_epoch * steps[model] / 60
         for panel, factor in zip(axes, (1, minutes)):
             for curve in curves:
@@ -120,6 +124,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest='action', required=True)
     curves = commands.add_parser('curves', help='AP against epochs and time')
     curves.add_argument('dataset', choices=tuple(ANNOTATIONS))
+    curves.add_argument('--round', default='', help='end of the names of the records, such as _100_queries')
     hits = commands.add_parser('hits', help='objects found and missed')
     hits.add_argument('dataset', choices=tuple(ANNOTATIONS))
     hits.add_argument('--data-root', type=Path, required=True)
@@ -127,7 +132,8 @@ def main() -> None:
     hits.add_argument('--count', type=int, default=3, help='images (default: %(default)s)')
     args = parser.parse_args()
     if args.action == 'curves':
-        print(draw_curves(args.dataset, dict(bccd=103, hit_uav=450, hit_uav_tiles=1078)[args.dataset]))
+        updates = dict(bccd=103, hit_uav=450, hit_uav_tiles=1078)[args.dataset]
+        print(draw_curves(args.dataset, updates, args.round))
     else:
         print(draw_hits(args.dataset, args.data_root, args.work_dir, args.count))
 

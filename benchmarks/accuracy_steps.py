@@ -28,9 +28,11 @@ from lite_detr_mmdet.output_files import output_file
 OUT = Path(__file__).resolve().parent / 'results'
 
 
-def make_step(dataset: str, model: str, data_root: Optional[Path], amp: bool, batches: int) -> Callable[[], None]:
+def make_step(
+    dataset: str, model: str, data_root: Optional[Path], recipe: dict, amp: bool, batches: int
+) -> Callable[[], None]:
     """A training step of a model of the study on images of the set, a new batch each time, in rotation."""
-    cfg = make_config(dataset, model, 0, data_root)
+    cfg = make_config(dataset, model, 0, data_root, recipe)
     cfg.work_dir, cfg.log_level = 'work_dirs/accuracy_steps', 'ERROR'
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(cfg)
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument('dataset', choices=tuple(ROOT_VARIABLES))
     parser.add_argument('--data-root', type=Path, help='folder of the data (default: that of the config)')
     parser.add_argument('--models', nargs='+', choices=tuple(MODELS), default=[BASELINE, LITE], metavar='MODEL')
+    parser.add_argument('--num-queries', type=int, help='override of the recipe')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--repeat', type=int, default=15, help='timed rounds (default: %(default)s)')
     parser.add_argument(
@@ -65,8 +68,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     environment = describe_environment('cpu')
+    recipe = {} if args.num_queries is None else dict(num_queries=args.num_queries)
     root = args.data_root and args.data_root.resolve()
-    steps = {model: make_step(args.dataset, model, root, args.amp, batches=4) for model in args.models}
+    steps = {model: make_step(args.dataset, model, root, recipe, args.amp, batches=4) for model in args.models}
     seconds = {model: [] for model in steps}
     for repeat in range(args.repeat + 2):
         for model, step in steps.items():
@@ -82,7 +86,7 @@ def main() -> None:
         batch_size=RECIPES[args.dataset]['batch_size'],
         dtype='bfloat16' if args.amp else 'float32',
         repeat=args.repeat,
-        settings=dict(dataset=args.dataset),
+        settings=dict(dataset=args.dataset, **recipe),
     )
     record.write(args.out or OUT / f'accuracy_steps_{args.dataset}.json')
     print(json.dumps(results, indent=1))
