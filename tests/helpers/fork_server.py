@@ -40,7 +40,9 @@ READ_AT_START = (
     'PYTHON',
     'TORCH',
 )
-READ_LATER = ('TORCHINDUCTOR_CACHE_DIR',)  # torch sets it when it compiles for the first time
+PATHS = dict(PYTHONPATH=str(ROOT), PYTHON=sys.executable)
+# As it is before the tests: the first one that asks for the server may have changed it for itself.
+ENVIRONMENT = {**os.environ, **PATHS}
 PRELOADED = (
     'lite_detr_mmdet',  # first, as in the tools
     'lite_detr_mmdet.analysis',
@@ -53,9 +55,7 @@ PRELOADED = (
 
 def read_at_start(environment: Dict[str, str]) -> Dict[str, str]:
     """The variables of an environment that a fork cannot change."""
-    return {
-        name: value for name, value in environment.items() if name.startswith(READ_AT_START) and name not in READ_LATER
-    }
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
 
 
 def run_script(
@@ -77,8 +77,7 @@ def run_script(
     Raises:
         subprocess.TimeoutExpired: If it takes longer.
     """
-    base = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable}
-    environment = {**base, **variables}
+    environment = {**os.environ, **PATHS, **variables}
     words = list(map(str, words))
     if sys.platform == 'linux' and read_at_start(environment) == read_at_start(start_server().environment):
         return start_server().run(words, environment, cwd, timeout, merge)
@@ -92,7 +91,7 @@ def run_script(
 @functools.cache
 def start_server() -> 'ForkServer':
     """The server of this process; it ends when this process does."""
-    return ForkServer({**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable})
+    return ForkServer(ENVIRONMENT)
 
 
 class ForkServer:
