@@ -45,7 +45,7 @@ def _choose_by_environment(backend: str, device_type: str, operator: str) -> str
 # A constant while torch compiles: neither the environment nor the library is part of the graph. This attribute is what
 # torch.compiler.assume_constant_result sets, after a second or two for importing torch's compiler. torch 2.4 puts the
 # constant into a global of the function's own name, in the module that it compiles; so nothing is called by that name.
-_choose_by_environment._dynamo_marked_constant = True
+_choose_by_environment._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _choose = _choose_by_environment
 
 
