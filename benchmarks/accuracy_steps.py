@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--repeat', type=int, default=15, help='timed rounds (default: %(default)s)')
     parser.add_argument(
-        '--out', type=output_file, help='the .json file (default: results/accuracy_steps_DATASET.json)'
+        '--out',
+        type=output_file,
+        help='the .json file (default: results/accuracy_steps_DATASET.json, with --num-queries N ..._N_queries.json)',
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -88,7 +90,8 @@ def main() -> None:
         repeat=args.repeat,
         settings=dict(dataset=args.dataset, **recipe),
     )
-    record.write(args.out or OUT / f'accuracy_steps_{args.dataset}.json')
+    study_round = '' if args.num_queries is None else f'_{args.num_queries}_queries'
+    record.write(args.out or OUT / f'accuracy_steps_{args.dataset}{study_round}.json')
     print(json.dumps(results, indent=1))
 
 

@@ -21,10 +21,14 @@ def check_output(path: Union[str, Path]) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f'must be a file in a folder that exists, got {str(path)!r}')
+    _check_kind(path)
+
+
+def _check_kind(path: Path) -> None:
     if path.is_symlink():
         raise FileExistsError(f'must not be a link, got {str(path)!r}, which points at {os.readlink(path)!r}')
     if path.is_dir():
-        raise IsADirectoryError(f'must be a file, got the folder {str(path)!r}')
+        raise IsADirectoryError(f'must be a file to write, got the folder {str(path)!r}')
 
 
 def output_file(text: str) -> Path:
@@ -37,10 +41,12 @@ def output_file(text: str) -> Path:
         argparse.ArgumentTypeError: If it is empty, a folder, a link, or lies below a file.
     """
     path = Path(text)
-    if not text or text.endswith(('/', os.sep)) or path.is_dir():
+    if text.endswith(('/', os.sep)):
         raise argparse.ArgumentTypeError(f'must be a file to write, got the folder {text!r}')
-    if path.is_symlink():
-        raise argparse.ArgumentTypeError(f'must not be a link, got {text!r}, which points at {os.readlink(path)!r}')
+    try:
+        _check_kind(path)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     existing = next(parent for parent in path.parents if parent.exists())
     if not existing.is_dir():
         raise argparse.ArgumentTypeError(f'must lie in a folder, got {text!r}, below the file {str(existing)!r}')

@@ -8,10 +8,20 @@ import stat
 import pytest
 
 from lite_detr_mmdet import output_files
+from lite_detr_mmdet.checkpoint import save_checkpoint_file
 from lite_detr_mmdet.output_files import check_output, output_file, prepare_output, write_text, write_whole
 
 
-def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+def write_checkpoint(path):
+    save_checkpoint_file(dict(a=1), path)
+
+
+def write_letter(path):
+    write_text('a', path)
+
+
+@pytest.mark.parametrize('write', [write_letter, write_checkpoint])
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch, write):
     done = []
     fsync, replace = os.fsync, os.replace
 
@@ -25,14 +35,15 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(tm
 
     monkeypatch.setattr(output_files.os, 'fsync', recorded_fsync)
     monkeypatch.setattr(output_files.os, 'replace', recorded_replace)
-    write_text('a', tmp_path / 'a.txt')
+    write(tmp_path / 'a.txt')
     assert done == ['file', 'name', 'folder']
     (tmp_path / 'other').touch()
     assert (tmp_path / 'a.txt').stat().st_mode == (tmp_path / 'other').stat().st_mode  # others may read it, too
 
 
+@pytest.mark.parametrize('write', [write_letter, write_checkpoint])
 @pytest.mark.parametrize('call', ['open', 'fsync'])
-def test_file_systems_that_cannot_flush_names(tmp_path, monkeypatch, call):
+def test_file_systems_that_cannot_flush_names(tmp_path, monkeypatch, call, write):
     original = getattr(os, call)
 
     def refuse(target, *args, **kwargs):
@@ -41,7 +52,7 @@ def test_file_systems_that_cannot_flush_names(tmp_path, monkeypatch, call):
         return original(target, *args, **kwargs)
 
     monkeypatch.setattr(output_files.os, call, refuse)
-    write_text('a', tmp_path / 'a.txt')
+    write(tmp_path / 'a.txt')
     assert os.listdir(tmp_path) == ['a.txt']
 
 

@@ -99,7 +99,7 @@ def normalize(model: nn.Module, batch: Batch) -> Tensor:
 def rounding_bounds(model: nn.Module, batch: Batch, normalized: Tensor, expected: Sequence[Detections]) -> Bounds:
     """The bounds of float32, widened where the model's own rounding comes near them.
 
-    At 800x1333 a trained model's boxes are off by up to 3e-3 px in float32, measured by the same model in float64. An
+    At 800x1333 a trained model's boxes are off by about 3e-3 px in float32, measured by the same model in float64. An
     exported model that rounds elsewhere may differ by twice as much. However badly a model is conditioned, the bounds
     are not widened by more than ``MOST_ROUNDING``.
 
