@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import fork_server
 from helpers.fork_server import ROOT, run_script, start_server
 
 pytestmark = [
@@ -50,10 +49,13 @@ def test_what_a_script_sees(script, tmp_path):
     assert merged.stderr is None and 'an error' in merged.stdout.splitlines() and os.getcwd() in merged.stdout
 
 
-def test_what_the_first_test_changes_is_not_kept(monkeypatch):
-    monkeypatch.setenv('LITE_DETR_BACKEND', 'reference')
-    monkeypatch.setattr(fork_server, 'ForkServer', lambda environment: environment)
-    assert 'LITE_DETR_BACKEND' not in start_server.__wrapped__()
+@pytest.mark.parametrize('name', ['LD_LIBRARY_PATH', 'LITE_DETR_BACKEND', 'MPLCONFIGDIR', 'TORCHINDUCTOR_CACHE_DIR'])
+def test_what_libraries_and_tests_set_in_this_process_is_not_seen(tmp_path, monkeypatch, name):
+    path = tmp_path / 'script.py'
+    path.write_text(f"import os; print(os.getppid(), os.environ.get('{name}'))")
+    monkeypatch.setenv(name, 'changed')
+    parent, value = run_script(path).stdout.split()
+    assert int(parent) == start_server().process.pid and value != 'changed'
 
 
 @pytest.mark.parametrize(

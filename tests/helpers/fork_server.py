@@ -6,7 +6,7 @@ since neither would survive a fork. A fork leaves the loop of :func:`serve` and 
 file, in the main thread, so that exit codes, tracebacks, signals and ``atexit`` are the interpreter's own.
 
 A fork cannot show what is imported at all, nor what depends on variables that are read while modules are imported or
-libraries loaded (``READ_AT_START``): :func:`run_script` starts an interpreter where one of them has changed, and tests
+libraries loaded (``READ_AT_START``): :func:`run_script` starts an interpreter where it is given one of them, and tests
 of imports, packages and launchers start their own. ``--help`` of each tool is tested in a real process, too.
 """
 
@@ -40,9 +40,9 @@ READ_AT_START = (
     'PYTHON',
     'TORCH',
 )
-PATHS = dict(PYTHONPATH=str(ROOT), PYTHON=sys.executable)
-# As it is before the tests: the first one that asks for the server may have changed it for itself.
-ENVIRONMENT = {**os.environ, **PATHS}
+# As it is before the tests. What is read at start stays so for all scripts: libraries set some of it in the process
+# that loads them (OpenCV, matplotlib, torch's compiler), and tests set some for themselves.
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable}
 PRELOADED = (
     'lite_detr_mmdet',  # first, as in the tools
     'lite_detr_mmdet.analysis',
@@ -72,14 +72,16 @@ def run_script(
         cwd (str | PathLike, optional): Folder to run in.
         timeout (float): Seconds after which it is killed. Defaults to 300.
         merge (bool): Whether ``stdout`` of the result has the errors, too. Defaults to False.
-        variables (str): Variables of the environment that differ from those of this process.
+        variables (str): Variables of the environment that differ from those of this process. What is read at start
+            (``READ_AT_START``) differs from what it was before the tests by these alone.
 
     Raises:
         subprocess.TimeoutExpired: If it takes longer.
     """
-    environment = {**os.environ, **PATHS, **variables}
+    changeable = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_START)}
+    environment = {**changeable, **read_at_start(ENVIRONMENT), **variables}
     words = list(map(str, words))
-    if sys.platform == 'linux' and read_at_start(environment) == read_at_start(start_server().environment):
+    if sys.platform == 'linux' and read_at_start(environment) == read_at_start(ENVIRONMENT):
         return start_server().run(words, environment, cwd, timeout, merge)
     errors = subprocess.STDOUT if merge else subprocess.PIPE
     command = [sys.executable, *words]
@@ -91,23 +93,18 @@ def run_script(
 @functools.cache
 def start_server() -> 'ForkServer':
     """The server of this process; it ends when this process does."""
-    return ForkServer(ENVIRONMENT)
+    return ForkServer()
 
 
 class ForkServer:
-    """The side of the tests: starts the server and asks it to run scripts, one at a time.
+    """The side of the tests: starts the server and asks it to run scripts, one at a time."""
 
-    Args:
-        environment (Dict[str, str]): Variables that the server is started with.
-    """
-
-    def __init__(self, environment: Dict[str, str]) -> None:
-        self.environment = environment
+    def __init__(self) -> None:
         self.socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps messages apart
         with other:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, str(other.fileno())],
-                env=environment,
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,  # Ctrl-C is for pytest, which ends what runs
