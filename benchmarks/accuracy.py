@@ -28,6 +28,7 @@ from accuracy_runs import Run, run_all
 from mmengine.config import DictAction
 
 from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.output_files import output_pair
 
 OUT = Path(__file__).resolve().parent / 'results' / 'accuracy'
 SETTINGS = dict(
@@ -177,7 +178,7 @@ def parse_args() -> argparse.Namespace:
     compared.add_argument('--replicates', type=int, default=1000, help='draws (default: %(default)s)')
     report = commands.add_parser('report', help='write the tables anew')
     for command in (run, compared, report):
-        command.add_argument('--out', type=Path, default=OUT, help='path without suffix of the .json and .md')
+        command.add_argument('--out', type=output_pair, default=OUT, help='record, OUT.json, and its tables, OUT.md')
     args = parser.parse_args()
     if args.action != 'report' and args.dataset in NEEDS_DATA_ROOT and args.data_root is None:
         parser.error(f'{args.dataset} needs --data-root, the folder that accuracy_tiles.py has written')

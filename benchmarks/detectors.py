@@ -36,6 +36,7 @@ from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch, predi
 from lite_detr_mmdet.analysis.detector_timing import measure_calls
 from lite_detr_mmdet.analysis.records import Record
 from lite_detr_mmdet.models.layers import swap_attention
+from lite_detr_mmdet.output_files import output_pair
 from lite_detr_mmdet.utils import existing_config
 
 # Limits of the instruction sets of torch, oneDNN, MKL and this package's operators, which they read at start.
@@ -128,9 +129,8 @@ def build_models(args: argparse.Namespace) -> Dict[str, nn.Module]:
     return models
 
 
-def write_results(out: str, record: Record) -> None:
+def write_results(out: Path, record: Record) -> None:
     """Write ``out``.json and ``out``.md."""
-    record.write(f'{out}.json')
     lines = ['| config | part | median s | min s | speed-up over the first | peak GB |', '| --- ' * 6 + '|']
     for row in record.results:
         speedup = '-' if row['speedup'] is None else f'{row["speedup"]:.2f}x'
@@ -145,8 +145,9 @@ def write_results(out: str, record: Record) -> None:
         scores = f'{error["max_score_error"]:.2g} ({error["mean_score_error"]:.2g})'
         lines.append(f'| {name} | {boxes} | {scores} |')
     lines += ['', *record.lines()]
-    Path(f'{out}.md').write_text('\n'.join(lines) + '\n')
-    print('\n'.join(lines))
+    page = '\n'.join(lines)
+    record.write_pair(out, page)
+    print(page)
 
 
 def parse_args() -> argparse.Namespace:
@@ -182,7 +183,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, help='CPU threads (default: all)')
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
     parser.add_argument('--rt-detr', action='store_true', help='time RT-DETR of the transformers library as well')
-    parser.add_argument('--out', help='write OUT.json and OUT.md')
+    parser.add_argument(
+        '--out',
+        type=output_pair,
+        default='work_dirs/benchmark_detectors',
+        help='write OUT.json and OUT.md (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
@@ -213,7 +219,7 @@ def main() -> None:
         for row in rows:
             if row['part'] == 'detector' and row['config'] in errors:
                 row['error'] = errors[row['config']]
-    write_results(args.out or 'work_dirs/benchmark_detectors', make_record(args, rows))
+    write_results(args.out, make_record(args, rows))
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ import torch
 
 from lite_detr_mmdet.analysis.environment import describe_environment
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_pair
 from lite_detr_mmdet.timing import measure_seconds
 
 HERE = Path(__file__).resolve().parent
@@ -90,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--build', type=Path, default=HERE.parent / 'build' / 'gpu', help='folder of the library')
-    parser.add_argument('--out', type=Path, help='path without suffix of the .json and .md to write')
+    parser.add_argument('--out', type=output_pair, help='write OUT.json and OUT.md')
     return parser.parse_args()
 
 
@@ -108,10 +109,10 @@ def main() -> None:
     lines = ['# Rates of a GPU', '', *record.lines()]
     lines += ['', '| what | TB/s |', '| --- | --- |']
     lines += [f'| {name} | {rate / 1e12:.2f} |' for name, rate in rates.items()]
-    print('\n'.join(lines))
+    page = '\n'.join(lines)
+    print(page)
     if args.out is not None:
-        record.write(args.out.with_suffix('.json'))
-        args.out.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+        record.write_pair(args.out, page)
 
 
 if __name__ == '__main__':

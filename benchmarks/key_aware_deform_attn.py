@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lite_detr_mmdet.analysis.environment import describe_environment, keep_pages
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_pair
 from lite_detr_mmdet.timing import measure_peak_bytes, measure_seconds
 
 RESULTS = Path(__file__).resolve().parent / 'results'
@@ -203,7 +204,7 @@ def format_markdown(lines: List[str], cases: List[dict]) -> str:
             least = ', '.join(f'{name} {seconds * 1e6:.1f} us' for name, seconds in case['floors'].items())
             reached = case['floors']['floor'] / fastest
             lines += ['', f'From the rates of this GPU: {least}; fused reaches {reached:.0%} of the floor']
-    return '\n'.join(lines) + '\n'
+    return '\n'.join(lines)
 
 
 def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
@@ -238,7 +239,7 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--limits', type=Path, help='JSON of gpu_limits.py, for the floors of a GPU')
     parser.add_argument('--mmcv-library', type=Path, help="mmcv's operator alone, of .dev_scripts/build_mmcv_op.py")
     parser.add_argument('--quick', action='store_true', help='toy sizes and one round, to try the script')
-    parser.add_argument('--out', type=Path, help='path without suffix of the .json and .md to write')
+    parser.add_argument('--out', type=output_pair, help='write OUT.json and OUT.md')
     return parser.parse_args(arguments)
 
 
@@ -276,8 +277,7 @@ def main() -> None:
         print(format_markdown([], cases[-1:]).split('\n', 2)[2], flush=True)
         if args.out is not None:  # after each case: what was measured stays, whatever happens to the next one
             record = Record('key_aware_deform_attn', environment, cases, repeat=args.repeats, settings=settings)
-            record.write(args.out.with_suffix('.json'))
-            args.out.with_suffix('.md').write_text(format_markdown(record.lines(), cases))
+            record.write_pair(args.out, format_markdown(record.lines(), cases))
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from lite_detr_mmdet.acceleration import accelerate
 from lite_detr_mmdet.analysis.calls import CALLS, build_model, make_batch
 from lite_detr_mmdet.analysis.environment import describe_environment
+from lite_detr_mmdet.output_files import output_pair, prepare_output, write_text
 from lite_detr_mmdet.timing import measure_seconds
 from lite_detr_mmdet.utils import existing_config
 
@@ -42,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--avx2', action='store_true', help='restart with all libraries limited to AVX2')
     parser.add_argument('--keep-pages', action='store_true', help='restart with a glibc that keeps the pages it frees')
     parser.add_argument('--rows', type=int, default=15, help='operators listed (default: %(default)s)')
-    parser.add_argument('--out', default='work_dirs/profile')
+    parser.add_argument(
+        '--out', type=output_pair, default='work_dirs/profile', help='write OUT.md (default: %(default)s)'
+    )
     return parser.parse_args()
 
 
@@ -67,9 +70,7 @@ def main() -> None:
         '',
         *describe_environment().lines(),
     ]
-    out = Path(f'{args.out}.md')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text('\n'.join(lines) + '\n')
+    write_text('\n'.join(lines) + '\n', prepare_output(f'{args.out}.md'))
     print('\n'.join(lines))
 
 

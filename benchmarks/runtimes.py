@@ -28,6 +28,7 @@ from lite_detr_mmdet.export import ExportableDetector, ImageFormat
 from lite_detr_mmdet.export.onnx_model import quiet_exporter, to_onnx, without_inspected
 from lite_detr_mmdet.export.runners import OnnxRuntimeRunner, OpenVinoRunner, find_runtime_library
 from lite_detr_mmdet.export.verification import Batch, predict
+from lite_detr_mmdet.output_files import output_pair
 from lite_detr_mmdet.timing import time_interleaved
 
 RUNNERS = {'onnxruntime': OnnxRuntimeRunner, 'openvino': OpenVinoRunner}
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument('--runtimes', nargs='+', choices=tuple(RUNNERS), default=tuple(RUNNERS))
     parser.add_argument('--all-in-torch', action='store_true', help='time all configs in torch, not the first alone')
     parser.add_argument('--export-only', action='store_true', help='export what is missing and stop')
-    parser.add_argument('--out', type=Path, help='record to write, without suffix: .json and .md')
+    parser.add_argument('--out', type=output_pair, help='write OUT.json and OUT.md')
     args = parser.parse_args()
     logging.disable(logging.INFO)
     torch.manual_seed(0)
@@ -156,8 +157,7 @@ def main() -> None:
     text = '\n'.join([*table(rows), '', *record.lines()])
     print(text)
     if args.out:
-        record.write(args.out.with_suffix('.json'))
-        args.out.with_suffix('.md').write_text(text + '\n')
+        record.write_pair(args.out, text)
 
 
 def table(rows: List[dict]) -> List[str]:

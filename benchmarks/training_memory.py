@@ -11,7 +11,6 @@ import argparse
 import gc
 import sys
 from functools import partial
-from pathlib import Path
 from typing import List, NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from mmengine.logging import MMLogger
 
 from lite_detr_mmdet.analysis.calls import CALLS, make_batch
 from lite_detr_mmdet.analysis.records import Record
+from lite_detr_mmdet.output_files import output_pair
 from lite_detr_mmdet.timing import measure_peak_bytes
 from lite_detr_mmdet.zoo import get_config
 
@@ -100,7 +100,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', help='device (default: %(default)s)')
     parser.add_argument('--cases', type=int, nargs='+', help='numbers of the cases to measure (default: all)')
-    parser.add_argument('--out', default='work_dirs/training_memory', help='write OUT.json and OUT.md')
+    parser.add_argument(
+        '--out',
+        type=output_pair,
+        default='work_dirs/training_memory',
+        help='write OUT.json and OUT.md (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
@@ -114,9 +119,7 @@ def main() -> None:
         print(rows[-1], file=sys.stderr, flush=True)
         gc.collect()
     record = Record('training_memory', describe_environment(args.device), rows)
-    record.write(f'{args.out}.json')
-    text = '\n'.join(['# Memory of a training step', '', *record.lines(), '', table(rows)])
-    Path(f'{args.out}.md').write_text(text + '\n')
+    record.write_pair(args.out, '\n'.join(['# Memory of a training step', '', *record.lines(), '', table(rows)]))
     print(table(rows))
 
 

@@ -13,6 +13,8 @@ import argparse
 import contextlib
 import json
 import os
+import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -80,6 +82,11 @@ class Server(ThreadingHTTPServer):
         self.model, self.preprocessing, self.classes, self.threshold = model, preprocessing, classes, threshold
         self.seconds: Deque[float] = deque(maxlen=KEPT_LATENCIES)
         self.lock = threading.Lock()  # of model and latencies
+
+    def handle_error(self, request: socket.socket, client_address: tuple) -> None:
+        """Say nothing of a client that went away; of a fault in here, what the base class says."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def detect(self, content: bytes) -> Tuple[int, dict]:
         """Status and answer for an encoded image."""

@@ -53,6 +53,22 @@ def output_file(text: str) -> Path:
     return path
 
 
+def output_pair(text: str) -> Path:
+    """Type of a command's option that names two files to write, a record ``text``.json and a page ``text``.md.
+
+    Args:
+        text (str): What was given, without suffix.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is empty, or one of the files cannot be written; see :func:`output_file`.
+    """
+    if not Path(text).name or text.endswith(('/', os.sep)):
+        raise argparse.ArgumentTypeError(f'must be a file to write, without suffix, got {text!r}')
+    for suffix in ('.json', '.md'):
+        output_file(f'{text}{suffix}')
+    return Path(text)
+
+
 def prepare_output(path: Union[str, Path]) -> Path:
     """Make the folder of a file that is to be written; return the file's path."""
     path = Path(path)

@@ -9,7 +9,14 @@ import pytest
 
 from lite_detr_mmdet import output_files
 from lite_detr_mmdet.checkpoint import save_checkpoint_file
-from lite_detr_mmdet.output_files import check_output, output_file, prepare_output, write_text, write_whole
+from lite_detr_mmdet.output_files import (
+    check_output,
+    output_file,
+    output_pair,
+    prepare_output,
+    write_text,
+    write_whole,
+)
 
 
 def write_checkpoint(path):
@@ -101,3 +108,18 @@ def test_folders_of_outputs_are_made(tmp_path):
 def test_names_that_are_no_files(text):
     with pytest.raises(argparse.ArgumentTypeError, match='must be a file to write'):
         output_file(text)
+
+
+@pytest.mark.parametrize('suffix', ['.json', '.md'])
+def test_pairs_of_outputs(tmp_path, suffix):
+    out = str(tmp_path / 'new' / 'version1.2')
+    assert str(output_pair(out)) == out
+    os.makedirs(f'{out}{suffix}')
+    with pytest.raises(argparse.ArgumentTypeError, match=f'got the folder .*version1.2{suffix}'):
+        output_pair(out)
+
+
+@pytest.mark.parametrize('text', ['', 'new/', '.'])
+def test_names_that_are_no_pairs(text):
+    with pytest.raises(argparse.ArgumentTypeError, match='must be a file to write, without suffix'):
+        output_pair(text)

@@ -86,6 +86,11 @@ class Record:
         """Write the record as JSON; the file is there completely or not at all."""
         write_text(json.dumps(asdict(self), indent=1) + '\n', prepare_output(path))
 
+    def write_pair(self, out: Union[str, Path], page: str) -> None:
+        """Write the record as ``out``.json and ``page``, its table for readers, as ``out``.md."""
+        self.write(f'{out}.json')
+        write_text(page + '\n', f'{out}.md')
+
     @classmethod
     def from_dict(cls, content: dict) -> 'Record':
         """The record that :meth:`write` wrote.

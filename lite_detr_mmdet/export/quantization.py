@@ -1,6 +1,9 @@
 """INT8 for OpenVINO, with all that decides on boxes and queries left in float."""
 
+import os
 import re
+import tempfile
+from pathlib import Path
 from typing import Any, List, Sequence
 
 import numpy as np
@@ -50,6 +53,22 @@ def quantize(model: Any, images: Sequence[np.ndarray]) -> Any:
         if model.has_rt_info(['framework', key]):
             quantized.set_rt_info(str(model.get_rt_info(['framework', key]).value), ['framework', key])
     return quantized
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model as ``path``, .xml, and its weights beside it, .bin; both are there whole or not at all.
+
+    Args:
+        model (openvino.Model): The model.
+        path (Path): The .xml file, in a folder that exists.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.', suffix='.partial') as folder:
+        partial = Path(folder) / path.name
+        openvino.save_model(model, str(partial), compress_to_fp16=False)
+        os.replace(partial.with_suffix('.bin'), path.with_suffix('.bin'))  # first: who sees the model has its weights
+        os.replace(partial, path)
 
 
 def float_nodes(model: Any) -> List[str]:

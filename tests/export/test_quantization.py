@@ -1,6 +1,7 @@
 """INT8: what is quantised and what stays in float, the metadata, and the tools that make and evaluate a model."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lite_detr_mmdet.export.exported import read_metadata
-from lite_detr_mmdet.export.quantization import float_nodes
+from lite_detr_mmdet.export.quantization import float_nodes, save
 
 from .conftest import CLASSES
 
@@ -53,6 +54,35 @@ def test_depthwise_convolutions_stay_in_float():
     dense = opset13.convolution(image, np.ones((4, 4, 1, 1), np.float32), *options, name='dense')
     depthwise = opset13.group_convolution(dense, np.ones((4, 1, 1, 1, 1), np.float32), *options, name='depthwise')
     assert float_nodes(openvino.Model([depthwise], [image])) == ['depthwise']
+
+
+def test_models_are_saved_whole(tmp_path, monkeypatch):
+    openvino = pytest.importorskip('openvino')
+    from openvino import opset13
+
+    image = opset13.parameter([1], np.float32)
+    model = openvino.Model([opset13.add(image, np.ones(1, np.float32))], [image])
+    save(model, tmp_path / 'model.xml')
+    assert sorted(os.listdir(tmp_path)) == ['model.bin', 'model.xml']
+    before = (tmp_path / 'model.xml').read_bytes()
+
+    def fail(model, path, **options) -> None:
+        Path(path).write_text('half')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(openvino, 'save_model', fail)
+    with pytest.raises(KeyboardInterrupt):
+        save(model, tmp_path / 'model.xml')
+    assert sorted(os.listdir(tmp_path)) == ['model.bin', 'model.xml']
+    assert (tmp_path / 'model.xml').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['int8.xml', 'int8.bin'])
+def test_unusable_outputs_are_refused_before_the_work(tmp_path, error_of_tool, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / 'model.onnx').touch()
+    error = error_of_tool('tools/deployment/quantize_openvino.py', tmp_path / 'model.onnx', '.', tmp_path / 'int8.xml')
+    assert error == f"error: must be a file to write, got the folder '{tmp_path / name}'"
 
 
 @pytest.mark.slow

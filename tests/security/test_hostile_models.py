@@ -266,6 +266,19 @@ def test_clients_that_send_nothing_are_left(server, monkeypatch):
         assert client.recv(100) == b''
 
 
+def test_clients_that_go_away_are_no_fault(server, capfd):
+    done = threading.Event()
+    server.shutdown_request = lambda request: (type(server).shutdown_request(server, request), done.set())
+    with socket.create_connection(('127.0.0.1', server.server_port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))  # closing resets
+        client.sendall(b'POST /detect HTTP/1.0\r\nContent-Length: 1000\r\n\r\nabc')
+    assert done.wait(20) and capfd.readouterr().err == ''
+    server.detect = lambda content: 1 / 0
+    with pytest.raises(ConnectionError):
+        ask(server, b'an image')
+    assert 'ZeroDivisionError' in capfd.readouterr().err
+
+
 def png(side: int) -> bytes:
     """A black image that takes a thousandth of its size."""
     rows = zlib.compress(bytes((side + 1) * side))

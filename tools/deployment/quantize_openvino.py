@@ -10,7 +10,6 @@ models.
 
 import argparse
 import logging
-import os
 import random
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from lite_detr_mmdet.datasets.checks import read_names
 from lite_detr_mmdet.export.exported import prepare, read_metadata
 from lite_detr_mmdet.export.images import find_images, read_image
 from lite_detr_mmdet.export.onnx_model import require
-from lite_detr_mmdet.export.quantization import quantize
+from lite_detr_mmdet.export.quantization import quantize, save
 from lite_detr_mmdet.export.runners import find_runtime_library
+from lite_detr_mmdet.output_files import check_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,7 +62,10 @@ def main() -> None:
     if not args.model.is_file():
         raise SystemExit(f'error: must be a model file that exists, got {str(args.model)!r}')
     logging.disable(logging.INFO)
+    weights = args.out.with_suffix('.bin')
     try:
+        for path in (args.out, weights):
+            check_output(path)
         require('nncf', 'openvino')
         import openvino
 
@@ -81,14 +84,10 @@ def main() -> None:
             raise ValueError(f'the model must take one image of a fixed size, got {shape}')
         size = (shape[2].get_length(), shape[3].get_length())
         images = [prepare(read_image(path), size, metadata['preprocessing']) for path in paths]
-        quantized = quantize(model, images)
-    except (FileNotFoundError, ImportError, RuntimeError, ValueError) as error:
+        save(quantize(model, images), args.out)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    partial = args.out.with_name(f'.{args.out.stem}.partial.xml')
-    openvino.save_model(quantized, str(partial), compress_to_fp16=False)
-    os.replace(partial.with_suffix('.bin'), args.out.with_suffix('.bin'))
-    os.replace(partial, args.out)
-    size_mb = (args.out.stat().st_size + args.out.with_suffix('.bin').stat().st_size) / 1e6
+    size_mb = (args.out.stat().st_size + weights.stat().st_size) / 1e6
     print(f'written: {args.out}, {size_mb:.1f} MB ({args.model.stat().st_size / 1e6:.1f} MB before)')
     print(f'calibrated on {len(images)} images of {args.images}')
 
