@@ -1,10 +1,10 @@
 """Key-aware deformable attention as a module."""
 
-from typing import Optional
+from typing import List, Optional, Union
 
 from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.registry import MODELS
-from mmengine.model import xavier_init
+from mmengine.model import initialize, xavier_init
 from torch import Tensor, nn
 
 from ...ops import key_aware_deform_attn
@@ -32,7 +32,8 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
             all released models, and is sampled only once. Defaults to False.
         shared_offsets (bool): Whether the levels share their sampling offsets. Defaults to False.
         backend (str): Backend of :func:`lite_detr_mmdet.ops.key_aware_deform_attn`. Defaults to 'auto'.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+        init_cfg (dict | list[dict], optional): Initialisation config of mmengine, applied after the initial values
+            of :meth:`init_weights`. Defaults to None.
 
     Raises:
         ValueError: If ``embed_dims`` is not a multiple of ``num_heads``.
@@ -49,7 +50,7 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
         key_proj: bool = False,
         shared_offsets: bool = False,
         backend: str = 'auto',
-        init_cfg: Optional[dict] = None,
+        init_cfg: Union[dict, List[dict], None] = None,
     ) -> None:
         super().__init__(
             embed_dims=embed_dims,
@@ -70,7 +71,10 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Offsets point away from the reference in a direction per head; projections are Xavier-uniform."""
+        """Offsets point away from the reference in a direction per head; projections are Xavier-uniform.
+
+        ``init_cfg`` is applied after that; the parent ignores it.
+        """
         super().init_weights()
         if not hasattr(self, 'query_proj'):  # called by the parent's constructor, before the layers of this class
             return
@@ -82,6 +86,8 @@ class KeyAwareDeformableAttention(MultiScaleDeformableAttention):
         for layer in (self.query_proj, self.key_proj):
             if layer is not None:
                 xavier_init(layer, distribution='uniform', bias=0.0)
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
 
     def forward(
         self,

@@ -131,6 +131,16 @@ def test_query_is_the_default_value():
     torch.testing.assert_close(module(**args), module(**args, value=args['query']))
 
 
+def test_init_cfg_has_the_last_word():
+    zero = dict(type='Constant', val=0, layer=[], override=dict(name='query_proj'))
+    module = KeyAwareDeformableAttention(init_cfg=zero)
+    for _ in range(2):
+        assert not module.query_proj.weight.any()
+        assert module.value_proj.weight.std() > 0.01 and module.sampling_offsets.bias.any()
+        torch.nn.init.normal_(module.query_proj.weight)
+        module.init_weights()  # as detectors do
+
+
 @pytest.mark.parametrize('shared_offsets', [False, True])
 def test_initialisation_survives_the_detectors(shared_offsets):
     module = build(key_proj=True, shared_offsets=shared_offsets)
