@@ -70,8 +70,9 @@ def main() -> None:
         '',
         *describe_environment().lines(),
     ]
-    write_text('\n'.join(lines) + '\n', prepare_output(f'{args.out}.md'))
-    print('\n'.join(lines))
+    page = '\n'.join(lines)
+    write_text(page + '\n', prepare_output(f'{args.out}.md'))
+    print(page)
 
 
 if __name__ == '__main__':

@@ -28,17 +28,11 @@ from lite_detr_mmdet.export import ExportableDetector, ImageFormat
 from lite_detr_mmdet.export.onnx_model import quiet_exporter, to_onnx, without_inspected
 from lite_detr_mmdet.export.runners import OnnxRuntimeRunner, OpenVinoRunner, find_runtime_library
 from lite_detr_mmdet.export.verification import Batch, predict
-from lite_detr_mmdet.output_files import output_pair
+from lite_detr_mmdet.output_files import output_pair, write_whole
 from lite_detr_mmdet.timing import time_interleaved
 
 RUNNERS = {'onnxruntime': OnnxRuntimeRunner, 'openvino': OpenVinoRunner}
 RT_DETR = 'RT-DETR R50 (transformers)'
-
-
-def write(path: Path, content: bytes) -> None:
-    partial_path = path.with_suffix('.partial')
-    partial_path.write_bytes(content)
-    partial_path.rename(path)
 
 
 def name_of(config: str) -> str:
@@ -49,7 +43,7 @@ def name_of(config: str) -> str:
 def export_detector(config: str, form: str, path: Path, shape: tuple) -> None:
     model = get_model(config, device='cpu')
     exported = without_inspected(to_onnx(ExportableDetector(model, form), ImageFormat(*shape)))
-    write(path, exported.SerializeToString())
+    write_whole(path, lambda file: file.write(exported.SerializeToString()))
 
 
 class RTDetr(nn.Module):
@@ -74,7 +68,7 @@ def export_rt_detr(path: Path, shape: tuple) -> None:
         program = torch.onnx.export(
             RTDetr().requires_grad_(False), (images,), dynamo=True, opset_version=20, input_names=['images']
         )
-    write(path, program.model_proto.SerializeToString())
+    write_whole(path, lambda file: file.write(program.model_proto.SerializeToString()))
 
 
 def files_of(args: argparse.Namespace) -> Dict[tuple, Path]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Callable, Union
@@ -109,6 +110,12 @@ def write_whole(path: Union[str, Path], write: Callable) -> None:
 def write_text(text: str, path: Union[str, Path]) -> None:
     """Write a text file in UTF-8 as :func:`write_whole` does."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def copy_whole(source: Union[str, Path], path: Union[str, Path]) -> None:
+    """Copy a file to ``path`` as :func:`write_whole` writes: for what a library writes to a path of its own."""
+    with open(source, 'rb') as content:
+        write_whole(path, lambda file: shutil.copyfileobj(content, file))
 
 
 def _sync_folder(folder: Path) -> None:

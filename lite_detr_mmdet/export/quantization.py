@@ -1,6 +1,5 @@
 """INT8 for OpenVINO, with all that decides on boxes and queries left in float."""
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, List, Sequence
 
 import numpy as np
 
+from ..output_files import copy_whole
 from .exported import METADATA
 from .onnx_model import require
 
@@ -56,19 +56,22 @@ def quantize(model: Any, images: Sequence[np.ndarray]) -> Any:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write a model as ``path``, .xml, and its weights beside it, .bin; both are there whole or not at all.
+    """Write a model as ``path``, .xml, and its weights beside it, .bin; each is there whole or not at all.
 
     Args:
         model (openvino.Model): The model.
         path (Path): The .xml file, in a folder that exists.
+
+    Raises:
+        OSError: If one of the files cannot be written; see :func:`lite_detr_mmdet.output_files.check_output`.
     """
     import openvino
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.', suffix='.partial') as folder:
-        partial = Path(folder) / path.name
-        openvino.save_model(model, str(partial), compress_to_fp16=False)
-        os.replace(partial.with_suffix('.bin'), path.with_suffix('.bin'))  # first: who sees the model has its weights
-        os.replace(partial, path)
+        saved = Path(folder) / path.name
+        openvino.save_model(model, str(saved), compress_to_fp16=False)
+        for suffix in ('.bin', '.xml'):  # in this order: who sees the model has its weights
+            copy_whole(saved.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def float_nodes(model: Any) -> List[str]:

@@ -81,7 +81,7 @@ def run_script(
     changeable = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_START)}
     environment = {**changeable, **read_at_start(ENVIRONMENT), **variables}
     words = list(map(str, words))
-    if sys.platform == 'linux' and read_at_start(environment) == read_at_start(ENVIRONMENT):
+    if sys.platform == 'linux' and not read_at_start(variables):
         return start_server().run(words, environment, cwd, timeout, merge)
     errors = subprocess.STDOUT if merge else subprocess.PIPE
     command = [sys.executable, *words]

@@ -55,8 +55,8 @@ def images_of(annotations: Path, paths: list) -> list:
 
 def main() -> None:
     args = parse_args()
-    if args.out.suffix != '.xml' or not args.out.parent.is_dir():
-        raise SystemExit(f'error: must be an .xml file in a folder that exists, got {str(args.out)!r}')
+    if args.out.suffix != '.xml':
+        raise SystemExit(f'error: must be an .xml file, got {str(args.out)!r}')
     if args.count < 1:
         raise SystemExit(f'error: --count must be positive, got {args.count}')
     if not args.model.is_file():
